@@ -1,0 +1,240 @@
+"""Where a position along a route lies: the one geometry that all engines share.
+
+A position s is the sum of the ``length`` attributes of the lanes behind the car, internal lanes included, plus its
+position on its own lane. A lane's shape may be longer or shorter than its ``length``; SUMO stretches positions lane
+by lane, and so do the vertices here: vertex i of a lane lies at the s at which SUMO places a front bumper on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadsense.errors import ScenarioError
+from roadsense.jit import kernel
+from roadsense.traffic.network import Lane, Network, lane_path, read_network
+
+if TYPE_CHECKING:
+    from roadsense.traffic.base import TrafficState
+
+__all__ = ["RouteCatalogue", "RouteTable", "lane_path", "place", "pose", "speed_limit"]
+
+_SHORTEST_SHAPE_M = 0.1
+"""SUMO takes every shape for at least this long (its POSITION_EPS)."""
+
+
+class RouteTable(NamedTuple):
+    """Geometry and limits of routes as flat arrays; route r owns ``[first[r], first[r + 1])`` of them."""
+
+    index: NDArray[np.int64]  # type: ignore[assignment]  # hides tuple.index, which nobody asks for
+    """Which route each world's ego drives, [world]."""
+    vertex_s_m: NDArray[np.float64]
+    """Position along the route, ascending within a route, [vertex]."""
+    vertex_x_m: NDArray[np.float64]
+    vertex_y_m: NDArray[np.float64]
+    first_vertex: NDArray[np.int64]
+    """[route + 1]."""
+    limit_from_s_m: NDArray[np.float64]
+    """Where a speed limit begins; it holds up to the next one, [limit]."""
+    limit_mps: NDArray[np.float64]
+    first_limit: NDArray[np.int64]
+    """[route + 1]."""
+    length_m: NDArray[np.float64]
+    """[route]."""
+
+
+@kernel
+def _last_before(values: NDArray[np.float64], first: int, end: int, s: float) -> int:
+    """Index in ``[first, end)`` of the last value below ``s``, or ``first`` if there is none.
+
+    Below and not at: a car exactly at the end of a lane is still on it, as in SUMO.
+    """
+    low, high = first, end
+    while low < high:
+        middle = (low + high) // 2
+        if values[middle] < s:
+            low = middle + 1
+        else:
+            high = middle
+    return max(low - 1, first)
+
+
+@kernel
+def _point(routes: RouteTable, route: int, s: float) -> tuple[float, float, float, float]:
+    """The point at ``s``, x and y, and the direction of the road there, dx and dy (of any length)."""
+    first, end = routes.first_vertex[route], routes.first_vertex[route + 1]
+    left = min(_last_before(routes.vertex_s_m, first, end, s), end - 2)
+    outside = s < 0.0 or s > routes.length_m[route]
+    step = 1 if s < 0.0 else -1
+    dx, dy, chord = 0.0, 0.0, 0.0
+    while True:
+        dx = routes.vertex_x_m[left + 1] - routes.vertex_x_m[left]
+        dy = routes.vertex_y_m[left + 1] - routes.vertex_y_m[left]
+        chord = math.sqrt(dx * dx + dy * dy)
+        # Beyond its ends a road goes on as its outermost segment that has a direction.
+        if chord > 0.0 or not outside or not first <= left + step < end - 1:
+            break
+        left += step
+    if outside and chord > 0.0:
+        corner = first if s < 0.0 else end - 1
+        beyond = (s if s < 0.0 else s - routes.length_m[route]) / chord
+        return routes.vertex_x_m[corner] + dx * beyond, routes.vertex_y_m[corner] + dy * beyond, dx, dy
+    span = routes.vertex_s_m[left + 1] - routes.vertex_s_m[left]
+    share = (s - routes.vertex_s_m[left]) / span if span > 0.0 else 0.0
+    return routes.vertex_x_m[left] + dx * share, routes.vertex_y_m[left] + dy * share, dx, dy
+
+
+@kernel
+def pose(routes: RouteTable, route: int, s: float, length: float) -> tuple[float, float, float]:
+    """Position and heading of a car as SUMO computes them.
+
+    Args:
+        routes: the table.
+        route: which route of the table.
+        s: front bumper along the route [m]; outside [0, route length] the road goes straight on.
+        length: length of the car [m].
+
+    Returns:
+        x and y of the front bumper [m] and the heading [rad], counter-clockwise from east: the direction of the chord
+        from the rear bumper to the front bumper, both on the road's axis.
+    """
+    x, y, road_x, road_y = _point(routes, route, s)
+    rear_x, rear_y, _, _ = _point(routes, route, s - length)
+    dx, dy = x - rear_x, y - rear_y
+    if dx == 0.0 and dy == 0.0:
+        dx, dy = road_x, road_y
+    return x, y, math.atan2(dy, dx)
+
+
+@kernel
+def speed_limit(routes: RouteTable, route: int, s: float) -> float:
+    """Speed limit at ``s`` [m/s]; before the route the first one holds, beyond it the last."""
+    first, end = routes.first_limit[route], routes.first_limit[route + 1]
+    return routes.limit_mps[_last_before(routes.limit_from_s_m, first, end, s)]
+
+
+@kernel
+def place(routes: RouteTable, state: TrafficState) -> None:
+    """Fills x, y and heading of every car that is alive and on its world's route; all others are left alone."""
+    worlds, cars = state.position_m.shape
+    for world in range(worlds):
+        route = routes.index[world]
+        for car in range(cars):
+            if state.alive[world, car] and state.on_route[world, car]:
+                x, y, heading = pose(routes, route, state.position_m[world, car], state.length_m[world, car])
+                state.x_m[world, car] = x
+                state.y_m[world, car] = y
+                state.heading_rad[world, car] = heading
+
+
+class _Route(NamedTuple):
+    """One route before it joins a table."""
+
+    offsets: dict[str, float]
+    vertices: NDArray[np.float64]
+    """Columns s, x, y."""
+    limits: NDArray[np.float64]
+    """Columns from_s, limit."""
+    length_m: float
+
+
+def _lane_vertices(lane: Lane, offset_m: float) -> NDArray[np.float64]:
+    points = np.array([[float(value) for value in point.split(",")] for point in lane.shape.split()])
+    # Positions on a shape are measured in three dimensions where it has them.
+    along = np.concatenate([[0.0], np.cumsum(np.sqrt((np.diff(points, axis=0) ** 2).sum(axis=1)))])
+    shape_m = float(along[-1])
+    s = offset_m + along * (lane.length_m / max(_SHORTEST_SHAPE_M, shape_m))
+    vertices = np.column_stack([s, points[:, :2]])
+    end = offset_m + lane.length_m
+    if shape_m < _SHORTEST_SHAPE_M:  # SUMO stays at the last vertex of such a shape until the lane ends
+        return np.vstack([vertices, [end, *vertices[-1, 1:]]])
+    vertices[-1, 0] = end
+    return vertices
+
+
+def _trace(net: Network, lanes: Sequence[str]) -> _Route:
+    offsets: dict[str, float] = {}
+    vertices: list[NDArray[np.float64]] = []
+    limits: list[tuple[float, float]] = []
+    length_m = 0.0
+    for name in lanes:
+        if name not in net.lanes:
+            raise ScenarioError(f"{net.path}: there is no lane {name!r}; network and route do not fit together.")
+        lane = net.lanes[name]
+        offsets[name] = length_m
+        vertices.append(_lane_vertices(lane, length_m))
+        if not limits or limits[-1][1] != lane.limit_mps:
+            limits.append((length_m, lane.limit_mps))
+        length_m += lane.length_m
+    return _Route(offsets, np.concatenate(vertices), np.array(limits), length_m)
+
+
+class RouteCatalogue:
+    """Routes known to a process, numbered as they come; each network is read once, by the digest of its bytes."""
+
+    def __init__(self) -> None:
+        self._networks: dict[str, Network] = {}
+        self._numbers: dict[tuple[str, tuple[str, ...]], int] = {}
+        self._routes: list[_Route] = []
+        self._joined: RouteTable | None = None
+
+    def network(self, net_file: Path, net_digest: str) -> Network:
+        """The network with this content digest, read from ``net_file`` if it is new.
+
+        Raises:
+            ScenarioError: the file is missing or is no SUMO network.
+        """
+        if net_digest not in self._networks:
+            self._networks[net_digest] = read_network(net_file)
+        return self._networks[net_digest]
+
+    def lane_length_m(self, net_file: Path, net_digest: str, lane: str) -> float:
+        """Length of a lane [m].
+
+        Raises:
+            ScenarioError: the network has no such lane.
+        """
+        lanes = self.network(net_file, net_digest).lanes
+        if lane not in lanes:
+            raise ScenarioError(f"{net_file}: there is no lane {lane!r}; mend the route or departLane.")
+        return lanes[lane].length_m
+
+    def add(self, net_file: Path, net_digest: str, lanes: tuple[str, ...]) -> int:
+        """The number of the route over ``lanes`` (of ``lane_path``); the same lanes get the same number."""
+        key = (net_digest, tuple(lanes))
+        if key not in self._numbers:
+            self._routes.append(_trace(self.network(net_file, net_digest), lanes))
+            self._numbers[key] = len(self._routes) - 1
+            self._joined = None
+        return self._numbers[key]
+
+    def lane_offsets(self, route: int) -> dict[str, float]:
+        """Position along the route at which each of its lanes begins [m], internal lanes included."""
+        return self._routes[route].offsets
+
+    def table(self, index_per_world: Sequence[int]) -> RouteTable:
+        """All known routes as one table; ``index_per_world`` says which one each world's ego drives."""
+        if self._joined is None:
+            self._joined = _join(self._routes)
+        return self._joined._replace(index=np.array(index_per_world, np.int64))
+
+
+def _join(routes: Sequence[_Route]) -> RouteTable:
+    vertices = np.concatenate([route.vertices for route in routes])
+    limits = np.concatenate([route.limits for route in routes])
+    return RouteTable(
+        index=np.zeros(0, np.int64),
+        vertex_s_m=vertices[:, 0].copy(),
+        vertex_x_m=vertices[:, 1].copy(),
+        vertex_y_m=vertices[:, 2].copy(),
+        first_vertex=np.cumsum([0, *(len(route.vertices) for route in routes)], dtype=np.int64),
+        limit_from_s_m=limits[:, 0].copy(),
+        limit_mps=limits[:, 1].copy(),
+        first_limit=np.cumsum([0, *(len(route.limits) for route in routes)], dtype=np.int64),
+        length_m=np.array([route.length_m for route in routes]),
+    )

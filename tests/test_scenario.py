@@ -1,0 +1,189 @@
+"""Reading scenario directories: what the base scenarios promise, and bad input refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from roadsense.errors import ScenarioError
+from roadsense.scenario import EpisodeSpec, Scenario, read_scenario
+from roadsense.traffic.route import RouteCatalogue, lane_path, speed_limit
+
+BASE = Path(__file__).parents[1] / "scenarios" / "base"
+ROADS = {"straight": 3000.0, "curve": 3500.0, "arterial": 4000.0}
+"""Base roads and the least length of each [m]."""
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(BASE / "straight", tmp_path / "scene"))
+
+
+def _replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_base_scenarios_state_an_exact_safe_convoy_with_the_ego_last(road: str) -> None:
+    scenario = read_scenario(BASE / road)
+    assert scenario.scenario_id == road
+    assert scenario.exact
+    assert not scenario.has_flows
+    assert [vehicle.id for vehicle in scenario.vehicles] == ["V001", "V002", "V003", "V004", "V005"]
+    speeds = {vehicle.depart_speed_mps for vehicle in scenario.vehicles}
+    assert len(speeds) == 1
+    (speed,) = speeds
+    assert 8 <= speed <= 25
+    for rear, front in zip(scenario.vehicles, scenario.vehicles[1:], strict=False):
+        gap = front.depart_pos_m - front.type.length_m - rear.depart_pos_m
+        wanted = rear.type.min_gap_m + speed * rear.type.tau_s
+        assert wanted <= gap <= 1.5 * wanted
+        assert gap >= 7
+    for vehicle in scenario.vehicles:
+        assert vehicle.stated
+        assert vehicle.transmits
+        assert vehicle.depart_s == 0
+        assert vehicle.type.car_follow_model == "Krauss"
+        assert vehicle.type.emergency_decel_mps2 >= 6
+        assert vehicle.type.speed_factor == 1
+    assert scenario.episode.hazard.kind == "emergency_brake"
+    assert scenario.episode.hazard.release_share == 0.5
+    assert scenario.episode.hazard.release_s == (2.0, 5.0)
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_base_roads_are_long_enough_and_their_limits_gentle_enough(road: str) -> None:
+    scenario = read_scenario(BASE / road)
+    catalogue = RouteCatalogue()
+    net = catalogue.network(scenario.net_file, scenario.net_digest)
+    route = catalogue.add(scenario.net_file, scenario.net_digest, lane_path(net, scenario.ego.edges, 0))
+    table = catalogue.table([route])
+    assert table.length_m[route] >= ROADS[road]
+    ego, front = scenario.ego.depart_pos_m, scenario.vehicles[-1].depart_pos_m
+    assert ego - 5.0 - 3.0 * 25.0 >= 0  # 30 virtual ticks back
+    assert front + 43.0 * 25.0 <= table.length_m[route]
+    assert all(v.depart_speed_mps <= speed_limit(table, route, v.depart_pos_m) for v in scenario.vehicles)
+    if len(set(table.limit_mps)) > 1:
+        assert all(vehicle.type.decel_mps2 <= 2.5 for vehicle in scenario.vehicles)
+
+
+def test_a_config_file_may_be_named_itself_and_the_id_given(copy: Path) -> None:
+    scenario = read_scenario(copy / "scenario.sumocfg", "other")
+    assert scenario.scenario_id == "other"
+    assert scenario.vehicles == read_scenario(BASE / "straight").vehicles
+    assert scenario.net_digest == read_scenario(BASE / "straight").net_digest
+
+
+def test_without_an_episode_file_the_defaults_hold(copy: Path) -> None:
+    (copy / "episode.json").unlink()
+    assert read_scenario(copy).episode == EpisodeSpec()
+
+
+def _refused(path: Path, *words: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        read_scenario(path)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_missing_ego_is_refused(copy: Path) -> None:
+    _replace(copy / "vehicles.rou.xml", "V001", "V006")
+    _refused(copy, "scenario.sumocfg", "V001")
+
+
+@pytest.mark.parametrize("name", ["scenario.sumocfg", "vehicles.rou.xml"])
+def test_xml_that_does_not_parse_is_refused(copy: Path, name: str) -> None:
+    file = copy / name
+    file.write_text(file.read_text()[:-10])
+    _refused(copy, name, "not well-formed XML")
+
+
+@pytest.mark.parametrize("name", ["network.net.xml", "vehicles.rou.xml", "scenario.sumocfg"])
+def test_a_missing_file_is_refused(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    _refused(copy, "sumocfg" if name == "scenario.sumocfg" else name, "no")
+
+
+def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
+    _refused(tmp_path / "gone", "gone", "no such scenario directory")
+
+
+def test_a_vehicle_defined_twice_is_refused(copy: Path) -> None:
+    _replace(copy / "vehicles.rou.xml", "V003", "V002")
+    _refused(copy, "vehicles.rou.xml", "'V002'", "twice")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hazrd": {}}, ("hazrd",)),
+        ({"hazard": {"onset": [5, 20]}}, ("hazard.onset",)),
+        ({"hazard": {"onset_s": [20, 5]}}, ("hazard", "onset_s", "20", "5")),
+        ({"hazard": {"rank": [4, 1]}}, ("hazard", "rank")),
+        ({"hazard": {"decel_mps2": [3, 12]}}, ("hazard.decel_mps2",)),
+        ({"hazard": {"kind": "meteor"}}, ("hazard.kind",)),
+        ({"hazard": {"release_share": 0.5}}, ("hazard", "release_s")),
+        ({"driver": {"reaction_s": [-1, 1]}}, ("driver.reaction_s",)),
+        ({"schema_version": 2}, ("schema_version",)),
+    ],
+)
+def test_a_bad_episode_file_is_refused(copy: Path, change: dict[str, object], words: tuple[str, ...]) -> None:
+    (copy / "episode.json").write_text(json.dumps(change))
+    _refused(copy, "episode.json", *words)
+
+
+def test_an_episode_file_that_is_no_json_is_refused(copy: Path) -> None:
+    (copy / "episode.json").write_text("{")
+    _refused(copy, "episode.json", "not valid JSON")
+
+
+def test_override_replaces_dotted_keys_and_refuses_unknown_ones() -> None:
+    spec = EpisodeSpec().override({"hazard.rank": (1, 1), "hold_until_onset": True})
+    assert spec.hazard.rank == (1, 1)
+    assert spec.hold_until_onset
+    assert spec.hazard.onset_s == EpisodeSpec().hazard.onset_s
+    with pytest.raises(ScenarioError, match=r"hazard\.rnk"):
+        EpisodeSpec().override({"hazard.rnk": (1, 1)})
+    with pytest.raises(ScenarioError, match="onset_s"):
+        EpisodeSpec().override({"hazard.onset_s": (20.0, 5.0)})
+
+
+def _with(copy: Path, old: str, new: str) -> Scenario:
+    _replace(copy / "vehicles.rou.xml", old, new)
+    return read_scenario(copy)
+
+
+def test_departures_without_numbers_are_known_as_unstated(copy: Path) -> None:
+    scenario = _with(copy, 'departPos="200"', 'departPos="random"')
+    assert not scenario.ego.stated
+    assert not scenario.exact
+    assert all(peer.stated for peer in scenario.vehicles[1:])
+
+
+def test_a_late_ego_is_not_exact(copy: Path) -> None:
+    ego = 'id="V001" type="ego" depart='
+    assert not _with(copy, f'{ego}"0"', f'{ego}"12.5"').exact
+
+
+def test_a_type_can_switch_its_radio_off(copy: Path) -> None:
+    silent = '<vType id="peer"><param key="roadsense.radio" value="false"/></vType></routes>'
+    scenario = _with(copy, "</routes>", silent)
+    # SUMO reads types in order too: a later one only counts for the vehicles behind it.
+    assert scenario.vehicles[1].transmits
+    text = (copy / "vehicles.rou.xml").read_text()
+    start = text.index('<vType id="peer"')
+    end = text.index("/>", start)
+    closed = text[:end] + '><param key="roadsense.radio" value="false"/></vType>' + text[end + 2 :]
+    (copy / "vehicles.rou.xml").write_text(closed.replace(silent, "</routes>"))
+    scenario = read_scenario(copy)
+    assert scenario.ego.transmits
+    assert not any(peer.transmits for peer in scenario.vehicles[1:])
+
+
+def test_flows_are_noticed(copy: Path) -> None:
+    assert _with(copy, "</routes>", '<flow id="f" from="straight" to="straight" vehsPerHour="9"/></routes>').has_flows
