@@ -1,0 +1,175 @@
+"""What the policy sees: the ego's own sensors, and a set of what its peers told it.
+
+Layout (each feature is clipped to ``low``..``high`` after division by its scale):
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadsense.jit import kernel
+from roadsense.philox import uniform
+from roadsense.randomness import Purpose
+from roadsense.traffic.base import EGO, STEP_S
+
+LAYOUT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One number of an observation: raw value / ``scale``, clipped to [``low``, ``high``]."""
+
+    name: str
+    unit: str
+    scale: float
+    low: float
+    high: float
+    meaning: str
+
+
+EGO_FEATURES = (
+    Feature(name="speed", unit="m/s", scale=30.0, low=0.0, high=2.0, meaning="own speed, own sensor"),
+    Feature(name="accel", unit="m/s²", scale=9.0, low=-2.0, high=2.0, meaning="own acceleration, own sensor"),
+    Feature(name="previous_action", unit="1", scale=1.0, low=-1.0, high=1.0, meaning="action of the step before"),
+    Feature(
+        name="heard_share", unit="1", scale=1.0, low=0.0, high=1.0,
+        meaning="beacons heard in the last second of those expected from the peers in the table",
+    ),
+)  # fmt: skip
+
+PEER_FEATURES = (
+    Feature(name="forward", unit="m", scale=100.0, low=-4.0, high=4.0, meaning="offset ahead, ego frame"),
+    Feature(name="left", unit="m", scale=100.0, low=-4.0, high=4.0, meaning="offset to the left, ego frame"),
+    Feature(name="relative_speed", unit="m/s", scale=20.0, low=-3.0, high=3.0, meaning="peer's speed minus own"),
+    Feature(name="sin_heading", unit="1", scale=1.0, low=-1.0, high=1.0, meaning="sine of heading minus own"),
+    Feature(name="cos_heading", unit="1", scale=1.0, low=-1.0, high=1.0, meaning="cosine of heading minus own"),
+    Feature(name="accel", unit="m/s²", scale=9.0, low=-2.0, high=2.0, meaning="acceleration the peer reported"),
+    Feature(name="age", unit="s", scale=0.5, low=0.0, high=4.0, meaning="time since the message arrived"),
+    Feature(name="hops", unit="1", scale=3.0, low=0.0, high=1.0, meaning="relays the message went through"),
+)
+NUM_EGO = len(EGO_FEATURES)
+NUM_PEER = len(PEER_FEATURES)
+
+
+def layout(messages_per_peer: int) -> dict[str, object]:
+    """What a model must agree on to read an observation; the capacity ``max_peers`` is no part of it."""
+    def rows(features: tuple[Feature, ...]) -> list[list[object]]:
+        return [[f.name, f.unit, f.scale, f.low, f.high] for f in features]
+
+    return {
+        "version": LAYOUT_VERSION,
+        "ego": rows(EGO_FEATURES),
+        "peers": rows(PEER_FEATURES),
+        "messages_per_peer": messages_per_peer,
+    }
+
+
+def layout_hash(messages_per_peer: int) -> str:
+    """SHA-256 (hex) of the layout; it travels with every model."""
+    return hashlib.sha256(json.dumps(layout(messages_per_peer), sort_keys=True).encode()).hexdigest()
+
+
+class Observation(NamedTuple):
+    """Observations of all worlds."""
+
+    ego: NDArray[np.float32]
+    """[world, 4], see ``EGO_FEATURES``."""
+    peers: NDArray[np.float32]
+    """[world, max_peers · messages_per_peer, 8], see ``PEER_FEATURES``; rows in random order, unused rows 0."""
+    peer_mask: NDArray[np.int8]
+    """[world, max_peers · messages_per_peer], 1 where a row is used."""
+
+    @classmethod
+    def zeros(cls, num_worlds: int, num_rows: int) -> Observation:
+        return cls(
+            np.zeros((num_worlds, NUM_EGO), np.float32),
+            np.zeros((num_worlds, num_rows, NUM_PEER), np.float32),
+            np.zeros((num_worlds, num_rows), np.int8),
+        )
+
+
+_EGO_SCALE = np.array([(f.scale, f.low, f.high) for f in EGO_FEATURES])
+_PEER_SCALE = np.array([(f.scale, f.low, f.high) for f in PEER_FEATURES])
+_ROW_ORDER = int(Purpose.ROW_ORDER)
+
+
+@kernel
+def _scaled(value, scale):
+    return min(max(value / scale[0], scale[1]), scale[2])
+
+
+@kernel
+def _shuffled_rows(world, radio, w, rows, keys):
+    """Writes the used (car, message) pairs as car·k + message into ``rows`` in random order; returns their number."""
+    cars, per_peer = radio.message_x_m.shape[1], radio.message_x_m.shape[2]
+    count = 0
+    for car in range(1, cars):
+        for message in range(radio.message_count[w, car]):
+            item = car * per_peer + message
+            key = uniform(world.seed, _ROW_ORDER, world.step, item, 0)
+            place = count
+            while place > 0 and keys[place - 1] > key:
+                keys[place], rows[place] = keys[place - 1], rows[place - 1]
+                place -= 1
+            keys[place], rows[place] = key, item
+            count += 1
+    return count
+
+
+@kernel
+def _heard_share(radio, w):
+    """Share of the beacons expected in the last second from the peers in the table that were heard."""
+    peers, heard = 0, 0
+    for car in range(1, radio.message_count.shape[1]):
+        if radio.message_count[w, car] > 0:
+            peers += 1
+            heard += radio.heard_last_second[w, car]
+    return min(1.0, heard / (10.0 * peers)) if peers > 0 else 0.0
+
+
+@kernel
+def observe(world, radio, w, observation, rows, keys):
+    """Writes the observation of one world from the radio's tables and the ego's own sensors.
+
+    Positions are both cars' own estimates; a peer's is carried on from its message by the reported speed and heading
+    for the age of the message. ``rows`` and ``keys`` are scratch of length max_peers · messages_per_peer.
+    """
+    ego, peers, mask = observation.ego, observation.peers, observation.peer_mask
+    now = world.step * STEP_S
+    own_x, own_y = radio.reading_x_m[w, EGO], radio.reading_y_m[w, EGO]
+    own_speed, own_heading = radio.reading_speed_mps[w, EGO], radio.reading_heading_rad[w, EGO]
+    forward_x, forward_y = math.cos(own_heading), math.sin(own_heading)
+    ego[w, 0] = _scaled(own_speed, _EGO_SCALE[0])
+    ego[w, 1] = _scaled(radio.reading_accel_mps2[w, EGO], _EGO_SCALE[1])
+    ego[w, 2] = _scaled(world.action, _EGO_SCALE[2])
+    ego[w, 3] = _scaled(_heard_share(radio, w), _EGO_SCALE[3])
+    count = _shuffled_rows(world, radio, w, rows, keys)
+    per_peer = radio.message_x_m.shape[2]
+    for row in range(count):
+        car, message = rows[row] // per_peer, rows[row] % per_peer
+        speed = radio.message_speed_mps[w, car, message]
+        heading = radio.message_heading_rad[w, car, message]
+        age = now - radio.message_arrival_s[w, car, message]
+        dx = radio.message_x_m[w, car, message] + speed * age * math.cos(heading) - own_x
+        dy = radio.message_y_m[w, car, message] + speed * age * math.sin(heading) - own_y
+        peers[w, row, 0] = _scaled(forward_x * dx + forward_y * dy, _PEER_SCALE[0])
+        peers[w, row, 1] = _scaled(forward_x * dy - forward_y * dx, _PEER_SCALE[1])
+        peers[w, row, 2] = _scaled(speed - own_speed, _PEER_SCALE[2])
+        peers[w, row, 3] = _scaled(math.sin(heading - own_heading), _PEER_SCALE[3])
+        peers[w, row, 4] = _scaled(math.cos(heading - own_heading), _PEER_SCALE[4])
+        peers[w, row, 5] = _scaled(radio.message_accel_mps2[w, car, message], _PEER_SCALE[5])
+        peers[w, row, 6] = _scaled(age, _PEER_SCALE[6])
+        peers[w, row, 7] = _scaled(float(radio.message_hops[w, car, message]), _PEER_SCALE[7])
+        mask[w, row] = 1
+    for row in range(count, mask.shape[1]):
+        if mask[w, row] == 0:
+            break  # rows are used from the front, so all further ones are empty already
+        peers[w, row, :] = 0.0
+        mask[w, row] = 0

@@ -1,0 +1,114 @@
+"""Plays episodes in a batch of worlds: which scenario, which seed, which radio. All shells stand on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadsense.convoy.core import HORIZON_STEPS, ConvoyWorlds, WorldsConfig
+from roadsense.convoy.reward import RewardConfig
+from roadsense.convoy.source import open_source
+from roadsense.errors import UsageError, nearest
+from roadsense.espnow.params import RadioParams, read_params
+from roadsense.randomness import episode_seed
+from roadsense.scenario import EpisodeSpec, Scenario
+from roadsense.traffic.engines import make_traffic
+
+DEFAULT_RADIO = "convoy"
+"""Radio parameters where neither the caller nor the dataset states any."""
+
+_OPTIONS = ("scenario_id", "episode")
+
+
+def _reward(constants: Mapping[str, float] | None) -> RewardConfig:
+    known = RewardConfig.__dataclass_fields__
+    for name in constants or {}:
+        if name not in known:
+            raise UsageError(f"reward constant {name!r} is unknown; {nearest(name, known)}")
+    return RewardConfig(**(constants or {}))
+
+
+class Player:
+    """Episodes for ``num_worlds`` worlds; arguments as in :class:`roadsense.convoy.env.ConvoyEnv`.
+
+    Attributes:
+        worlds: the batch it plays in.
+        source: where scenarios come from.
+        params: radio parameters in force.
+        seeds: seed of the running episode, by world.
+    """
+
+    def __init__(
+        self,
+        num_worlds: int,
+        *,
+        dataset_dir: str | None = None,
+        split: str = "train",
+        scenario_list: Sequence[str] | None = None,
+        scenario: str | None = None,
+        radio: str | None = None,
+        engine: str = "sumo",
+        control: str = "brake",
+        max_peers: int = 16,
+        messages_per_peer: int = 1,
+        horizon_steps: int = HORIZON_STEPS,
+        reward: Mapping[str, float] | None = None,
+    ) -> None:
+        self.source = open_source(dataset_dir=dataset_dir, split=split, scenario_list=scenario_list, scenario=scenario)
+        crowded = max(self.source.all(), key=lambda played: len(played.vehicles))
+        if len(crowded.vehicles) - 1 > max_peers:
+            raise UsageError(
+                f"{crowded.path}: has {len(crowded.vehicles) - 1} peers, but max_peers is {max_peers}; raise max_peers."
+            )
+        self.params: RadioParams = read_params(radio or self.source.params_file or DEFAULT_RADIO)
+        config = WorldsConfig(
+            control=control, max_peers=max_peers, messages_per_peer=messages_per_peer, horizon_steps=horizon_steps,
+            reward=_reward(reward),
+        )  # fmt: skip
+        self.worlds = ConvoyWorlds(config, make_traffic(engine, num_worlds, max_peers + 1))
+        self.num_worlds = num_worlds
+        self.seeds = [0] * num_worlds
+        self._roots = [0] * num_worlds
+        self._played = [0] * num_worlds
+
+    def reseed(self, world: int, root_seed: int) -> None:
+        """Lets the next episode of a world be the first one of ``root_seed``."""
+        self._roots[world], self._played[world] = root_seed, 0
+
+    def begin(self, chosen: NDArray[np.bool_], options: Mapping[str, Any] | None = None) -> None:
+        """Begins the next episode in every chosen world.
+
+        Args:
+            chosen: [world].
+            options: ``scenario_id`` names the scenario, which shifts no draw; ``episode`` overrides ranges of its
+                ``episode.json`` by dotted keys, as in ``{"hazard.rank": (1, 1)}``.
+
+        Raises:
+            UsageError: an option or a scenario is unknown.
+            ScenarioError: a scenario cannot be played.
+        """
+        options = options or {}
+        for name in options:
+            if name not in _OPTIONS:
+                raise UsageError(f"reset option {name!r} is unknown; {nearest(name, _OPTIONS)}")
+        scenarios: list[Scenario | None] = [None] * self.num_worlds
+        specs: list[EpisodeSpec | None] = [None] * self.num_worlds
+        for world in np.flatnonzero(chosen).tolist():
+            index = self._played[world]
+            seed = episode_seed(self._roots[world], index)
+            named = options.get("scenario_id")
+            played = self.source.pick(seed, index) if named is None else self.source.named(named)
+            scenarios[world], self.seeds[world] = played, seed
+            if options.get("episode"):
+                specs[world] = played.episode.override(dict(options["episode"]))
+            self._played[world] = index + 1
+        self.worlds.reset(scenarios, self.seeds, specs, self.params, self.source.randomise_radio)
+
+    def close(self) -> None:
+        """Closes the engine; calling it again does nothing."""
+        self.worlds.close()
+
+

@@ -1,0 +1,121 @@
+"""Many worlds of the convoy as a Gymnasium vector environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from roadsense.convoy.core import HORIZON_STEPS
+from roadsense.convoy.player import Player
+from roadsense.convoy.spaces import action_space, observation_space
+
+
+class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32], NDArray[Any]]):
+    """``num_envs`` worlds stepped together; world i of a batch seeded s is the environment seeded s + i.
+
+    Args:
+        num_envs: how many worlds.
+        autoreset_mode: NEXT_STEP (default), SAME_STEP or DISABLED, as in Gymnasium.
+        max_peers: as in :class:`roadsense.convoy.env.ConvoyEnv`, like all further arguments.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        control: str = "brake",
+        max_peers: int = 16,
+        messages_per_peer: int = 1,
+        horizon_steps: int = HORIZON_STEPS,
+        **kwargs: Any,
+    ) -> None:
+        self.num_envs = num_envs
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {"autoreset_mode": self.autoreset_mode}
+        self.player = Player(
+            num_envs, control=control, max_peers=max_peers, messages_per_peer=messages_per_peer,
+            horizon_steps=horizon_steps, **kwargs,
+        )  # fmt: skip
+        self.worlds = self.player.worlds
+        self.single_observation_space = observation_space(max_peers * messages_per_peer)
+        self.single_action_space = action_space(control)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._low = float(self.single_action_space.low[0])
+        self._ended = np.zeros(num_envs, np.bool_)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Begins an episode in every world, or in those of ``options["reset_mask"]``."""
+        options = dict(options or {})
+        chosen = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, np.bool_)), np.bool_)
+        first = self._np_random is None
+        super().reset(seed=seed if isinstance(seed, int) else None)
+        roots: Sequence[int | None]
+        if seed is None:
+            drawn = self.np_random.integers(2**31, size=self.num_envs).tolist() if first else [None] * self.num_envs
+            roots = drawn
+        else:
+            roots = [seed + world for world in range(self.num_envs)] if isinstance(seed, int) else seed
+        for world, root in enumerate(roots):
+            if root is not None and chosen[world]:
+                self.player.reseed(world, root)
+        self.player.begin(chosen, options)
+        self._ended[chosen] = False
+        return self._observation(), self._info(np.ones(self.num_envs, np.bool_))
+
+    def step(
+        self, actions: NDArray[np.float32]
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Applies one action a world; ended worlds are reset as the autoreset mode says."""
+        asked = np.asarray(actions, np.float64).reshape(self.num_envs)
+        if np.isnan(asked).any():
+            raise ValueError("an action is NaN; a policy must decide on a number.")
+        asked = np.clip(asked, self._low, 1.0)
+        restart = self._ended.copy() if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(self._ended)
+        if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
+            raise ValueError("a world has ended; reset it with options={'reset_mask': ...} before stepping on.")
+        self.worlds.step(asked, ~restart)
+        if restart.any():
+            self.player.begin(restart)
+        reasons = self.worlds.records["end_reason"].copy()
+        rewards, terminated, truncated = self.worlds.rewards.copy(), reasons == 1, reasons > 1
+        self._ended = reasons > 0
+        info: dict[str, Any] = {}
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and self._ended.any():
+            info = {
+                "final_obs": self._observation(),
+                "_final_obs": self._ended.copy(),
+                "final_info": self._info(self._ended),
+                "_final_info": self._ended.copy(),
+            }
+            self.player.begin(self._ended)
+            self._ended = np.zeros_like(self._ended)
+        return self._observation(), rewards, terminated, truncated, {**self._info(np.ones_like(self._ended)), **info}
+
+    def _observation(self) -> dict[str, NDArray[Any]]:
+        return {name: array.copy() for name, array in self.worlds.observation._asdict().items()}
+
+    def _info(self, present: NDArray[np.bool_]) -> dict[str, Any]:
+        """Infos in Gymnasium's batched form: every key with a mask ``_key`` of the worlds that state it."""
+        info: dict[str, Any] = {}
+        for name, value in self.worlds.infos().items():
+            if isinstance(value, dict):
+                value = {key: array.copy() for key, array in value.items()}
+                value.update({f"_{key}": present.copy() for key in list(value)})
+            else:
+                value = value.copy()
+            info[name], info[f"_{name}"] = value, present.copy()
+        return info
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Gives the engines back."""
+        self.player.close()

@@ -1,0 +1,69 @@
+"""The decorator of every kernel: compiled by numba, cached on disk under a hash of all kernel sources.
+
+Numba's disk cache sees a change of the file a function stands in, but not of the functions it calls from other
+files: a cached caller would keep the old callee. All kernels therefore share one cache folder whose name is the hash
+of every source file of the package that holds a kernel.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import config as _numba_config
+
+_PACKAGE = Path(__file__).resolve().parent
+_KERNEL_MARK = "from roadsense.jit import"
+
+
+@functools.cache
+def source_digest() -> str:
+    """SHA-256 (hex) over all source files that define kernels, this one and numba's version included."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        source = path.read_bytes()
+        if _KERNEL_MARK.encode() in source or path.name == "jit.py":
+            digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + source)
+    return digest.hexdigest()
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+@functools.cache
+def cache_dir() -> Path | None:
+    """The folder compiled kernels are kept in, or None where nothing is writable (they compile anew then)."""
+    name = f"kernels-{source_digest()[:16]}"
+    explicit = os.environ.get("NUMBA_CACHE_DIR")
+    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    roots = [Path(explicit)] if explicit else [Path(user) / "roadsense"]
+    roots.append(Path(tempfile.gettempdir()) / f"roadsense-{os.getuid()}")
+    return next((root / name for root in roots if _writable(root / name)), None)
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles ``function`` in nopython mode with strict IEEE arithmetic (no fastmath, no contraction).
+
+    Division by zero gives inf or NaN as in numpy instead of raising.
+    """
+    folder = cache_dir()
+    if folder is None:
+        return numba.njit(error_model="numpy")(function)
+    before = _numba_config.CACHE_DIR
+    _numba_config.CACHE_DIR = str(folder)
+    try:
+        return numba.njit(error_model="numpy", cache=True)(function)
+    finally:
+        _numba_config.CACHE_DIR = before

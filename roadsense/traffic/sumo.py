@@ -1,0 +1,396 @@
+"""SUMO as a traffic engine, in this process (libsumo) or beside it (TraCI): one world.
+
+The scenario's ``.sumocfg`` is never given to SUMO, because outputs it may name would be written into the dataset; the
+network and the vehicles are handed over one by one instead. SUMO's safe-speed guard is off for the ego (a bad policy
+really crashes), lane changes are off for the convoy, and a collision moves nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+import logging
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+import weakref
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadsense.errors import ScenarioError, TrafficError
+from roadsense.randomness import Purpose, derive_seed
+from roadsense.scenario import EGO_ID, Scenario, Vehicle, VehicleType
+from roadsense.traffic.base import EGO, MAX_WAIT_S, STEP_S, Traffic, TrafficState
+from roadsense.traffic.route import RouteCatalogue, lane_path
+
+log = logging.getLogger(__name__)
+
+_OPTIONS = (
+    "--step-length", str(STEP_S), "--default.speeddev", "0", "--time-to-teleport", "-1",
+    "--collision.action", "warn", "--collision.mingap-factor", "0",
+    "--no-step-log", "true", "--no-warnings", "true", "--duration-log.disable", "true", "--xml-validation", "never",
+)  # fmt: skip
+
+_MODE_SUMO = 31  # all of SUMO's own limits
+_MODE_EGO = 32  # none of them: a bad policy crashes
+_MODE_TARGET = 25  # obeys the command beyond its own accel and decel, but does not run into its leader
+
+_KRAUSS_SETTERS = (
+    ("setLength", lambda t: t.length_m),
+    ("setMinGap", lambda t: t.min_gap_m),
+    ("setAccel", lambda t: t.accel_mps2),
+    ("setDecel", lambda t: t.decel_mps2),
+    ("setEmergencyDecel", lambda t: t.emergency_decel_mps2),
+    ("setApparentDecel", lambda t: t.number("apparentDecel", t.decel_mps2)),
+    ("setTau", lambda t: t.tau_s),
+    ("setImperfection", lambda t: t.sigma),
+    ("setMaxSpeed", lambda t: t.max_speed_mps),
+    ("setSpeedFactor", lambda t: t.speed_factor),
+    ("setSpeedDeviation", lambda t: 0.0),
+)
+_KRAUSS_ATTRIBUTES = {
+    "carFollowModel", "length", "minGap", "accel", "decel", "emergencyDecel", "apparentDecel", "tau", "sigma",
+    "maxSpeed", "speedFactor", "speedDev", "color", "guiShape", "vClass", "width", "height",
+}  # fmt: skip
+
+_KEPT_TAGS = {
+    "vType", "vTypeDistribution", "route", "routeDistribution", "vehicle", "trip", "flow",
+    "busStop", "parkingArea", "chargingStation", "tlLogic", "variableSpeedSign",
+}  # fmt: skip
+"""What of foreign route and additional files reaches SUMO; detectors and other outputs would write files."""
+
+
+def _settable(vehicle_type: VehicleType) -> bool:
+    """True where a type can be stated through the API alone, which spares the reload of the network."""
+    passenger = vehicle_type.attributes.get("vClass", "passenger") == "passenger"
+    return (
+        vehicle_type.car_follow_model == "Krauss" and passenger and set(vehicle_type.attributes) <= _KRAUSS_ATTRIBUTES
+    )
+
+
+class SumoTraffic(Traffic):
+    """One world driven by one SUMO simulation.
+
+    Args:
+        max_cars: columns of the state, the ego's included.
+        connection: the libsumo module, or a TraCI connection: the same commands go to either.
+        state: arrays [1, max_cars] to fill; own ones by default.
+        on_close: called once by ``close``.
+    """
+
+    num_worlds = 1
+
+    def __init__(
+        self, max_cars: int, connection: Any, state: TrafficState | None = None, on_close: Any | None = None
+    ) -> None:
+        self.max_cars = max_cars
+        self.state = TrafficState.zeros(1, max_cars) if state is None else state
+        self.catalogue = RouteCatalogue()
+        self.ego_lanes: tuple[str, ...] = ()
+        self._sumo = connection
+        self._on_close = on_close
+        self._loaded_net: str | None = None
+        self._reload_next = True
+        self._columns: dict[str, int] = {}
+        self._steered: dict[int, str] = {}
+        self._types: set[str] = set()
+        self._routes: dict[tuple[str, ...], str] = {}
+        self._offsets: dict[str, float] = {}
+        self._open = False
+        self._transmits: dict[str, bool] = {}
+        self._scratch: Path | None = None
+        self._closed = False
+
+    # ---------------------------------------------------------------- reset
+
+    def reset(self, scenarios: Sequence[Scenario | None], seeds: Sequence[int]) -> None:
+        (scenario,), (seed,) = scenarios, seeds
+        if scenario is None:
+            return
+        if len(scenario.vehicles) > self.max_cars:
+            raise ScenarioError(
+                f"{scenario.path}: {len(scenario.vehicles) - 1} vehicles beside {EGO_ID}, but max_peers is"
+                f" {self.max_cars - 1}; raise max_peers."
+            )
+        try:
+            self._start(scenario, derive_seed(seed, Purpose.TRAFFIC) & 0x7FFFFFFF)
+        except (self._sumo.TraCIException, self._sumo.FatalTraCIError) as error:
+            self._reload_next = True
+            raise ScenarioError(f"{scenario.path}: SUMO refuses it: {str(error).strip() or 'no reason given'}.") from None
+
+    def _start(self, scenario: Scenario, seed: int) -> None:
+        placed = [v for v in scenario.vehicles if v.stated and v.depart_s <= scenario.begin_s] if scenario.exact else []
+        by_file = len(placed) < len(scenario.vehicles) or scenario.has_flows
+        by_file = by_file or not all(_settable(v.type) for v in placed)
+        random = any(v.type.sigma > 0 for v in scenario.vehicles)
+        same_net = self._loaded_net == scenario.net_digest
+        if by_file or random or self._reload_next or not same_net:
+            self._load(scenario, seed, {v.id for v in placed} if by_file else None)
+        else:
+            for name in self._columns:
+                self._sumo.vehicle.remove(name)
+        self._reload_next = by_file  # vehicles from files may still wait for their departure
+        self._columns.clear()
+        self._steered.clear()
+        self._open = by_file
+        self._transmits = {v.id: v.transmits for v in scenario.vehicles}
+        for array in self.state:
+            array[...] = 0
+        if placed:
+            self._set_ego_route(scenario, scenario.ego.edges, scenario.ego.depart_lane)
+            self._place(scenario, placed, define_types=not by_file)
+        else:
+            self._wait_for_ego(scenario)
+        self._read()
+
+    def _load(self, scenario: Scenario, seed: int, without: set[str] | None) -> None:
+        """Loads the network, and with ``without`` also the scenario's own files less the vehicles named there."""
+        self._loaded_net = None
+        options = ["-n", str(scenario.net_file), *_OPTIONS, "--seed", str(seed), "--begin", str(scenario.begin_s)]
+        if without is not None:
+            for option, files in (("-a", scenario.additional_files), ("-r", scenario.route_files)):
+                copies = [self._filtered(file, without) for file in files]
+                if copies:
+                    options += [option, ",".join(str(copy) for copy in copies)]
+        self._sumo.load(options)
+        self._types.clear()
+        self._routes.clear()
+        self._loaded_net = scenario.net_digest
+
+    def _filtered(self, file: Path, without: set[str]) -> Path:
+        root = ET.parse(file).getroot()
+        for element in list(root):
+            if element.tag not in _KEPT_TAGS:
+                log.warning("%s: <%s> is left out: only traffic is read from foreign files.", file, element.tag)
+                root.remove(element)
+            elif element.tag == "vehicle" and element.get("id") in without:
+                root.remove(element)
+        if self._scratch is None:
+            self._scratch = Path(tempfile.mkdtemp(prefix="roadsense-"))
+            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
+        copy = self._scratch / f"{hashlib.sha256(str(file).encode()).hexdigest()[:16]}-{file.name}"
+        ET.ElementTree(root).write(copy)
+        return copy
+
+    def _set_ego_route(self, scenario: Scenario, edges: tuple[str, ...], lane: int) -> None:
+        net = self.catalogue.network(scenario.net_file, scenario.net_digest)
+        try:
+            self.ego_lanes = lane_path(net, edges, lane)
+        except ScenarioError as error:
+            raise ScenarioError(f"{scenario.path}: {EGO_ID}: {error}") from None
+        route = self.catalogue.add(scenario.net_file, scenario.net_digest, self.ego_lanes)
+        self._offsets = self.catalogue.lane_offsets(route)
+        self.routes = self.catalogue.table([route])
+
+    def _place(self, scenario: Scenario, vehicles: list[Vehicle], define_types: bool) -> None:
+        sumo = self._sumo.vehicle
+        lengths = {}
+        for vehicle in vehicles:
+            lane = f"{vehicle.edges[0]}_{vehicle.depart_lane}"
+            if lane not in lengths:
+                lengths[lane] = self.catalogue.lane_length_m(scenario.net_file, scenario.net_digest, lane)
+            if vehicle.depart_pos_m > lengths[lane]:
+                raise ScenarioError(
+                    f"{scenario.path}: {vehicle.id} departs at {vehicle.depart_pos_m:g} m of lane {lane}, which is"
+                    f" {lengths[lane]:g} m long; move its departPos onto the lane."
+                )
+            type_id = self._define_type(vehicle.type) if define_types else vehicle.type.id
+            sumo.add(vehicle.id, self._define_route(vehicle.edges), type_id)
+            sumo.moveTo(vehicle.id, lane, vehicle.depart_pos_m)
+            sumo.setPreviousSpeed(vehicle.id, vehicle.depart_speed_mps, 0.0)
+            sumo.setLaneChangeMode(vehicle.id, 0)
+            self._adopt(vehicle.id)
+        sumo.setSpeedMode(EGO_ID, _MODE_EGO)
+
+    def _define_type(self, vehicle_type: VehicleType) -> str:
+        name = f"type:{vehicle_type.id}"
+        types = self._sumo.vehicletype
+        if name not in self._types:
+            types.copy("DEFAULT_VEHTYPE", name)
+            self._types.add(name)
+        for setter, value in _KRAUSS_SETTERS:
+            getattr(types, setter)(name, value(vehicle_type))
+        return name
+
+    def _define_route(self, edges: tuple[str, ...]) -> str:
+        if edges not in self._routes:
+            self._routes[edges] = f"route:{len(self._routes)}"
+            self._sumo.route.add(self._routes[edges], list(edges))
+        return self._routes[edges]
+
+    def _wait_for_ego(self, scenario: Scenario) -> None:
+        for _ in range(math.ceil(MAX_WAIT_S / STEP_S)):
+            self._sumo.simulationStep()
+            if EGO_ID in self._sumo.vehicle.getIDList():
+                break
+        else:
+            raise ScenarioError(
+                f"{scenario.path}: {EGO_ID} is not on the road {MAX_WAIT_S:g} s after the begin; let it depart earlier."
+            )
+        vehicle = self._sumo.vehicle
+        edges = tuple(vehicle.getRoute(EGO_ID))[vehicle.getRouteIndex(EGO_ID) :]
+        self._set_ego_route(scenario, edges, vehicle.getLaneIndex(EGO_ID))
+        self._adopt(EGO_ID)
+        vehicle.setSpeedMode(EGO_ID, _MODE_EGO)
+        for name in sorted(vehicle.getIDList()):
+            if name != EGO_ID:
+                self._adopt(name)
+            if vehicle.getLaneID(name) in self._offsets:
+                vehicle.setLaneChangeMode(name, 0)
+
+    def _adopt(self, name: str) -> None:
+        """Gives a vehicle that stands on the road a column of the state."""
+        used = set(self._columns.values())
+        column = EGO if name == EGO_ID else next(c for c in itertools.count(1) if c not in used)
+        if column >= self.max_cars:
+            raise TrafficError(f"{name} is the {column}th car beside {EGO_ID}, max_peers is {self.max_cars - 1}; raise it.")
+        self._columns[name] = column
+        self.state.alive[0, column] = True
+        self.state.transmits[0, column] = self._transmits.get(name, True)
+        self.state.length_m[0, column] = self._sumo.vehicle.getLength(name)
+
+    # ---------------------------------------------------------------- step
+
+    def advance(self, next_speed_mps: NDArray[np.float64], steered: NDArray[np.bool_], active: NDArray[np.bool_]) -> None:
+        if not active[0]:
+            return
+        sumo = self._sumo
+        try:
+            if self._steered or steered[0].any():
+                self._command(next_speed_mps[0].tolist(), steered[0].tolist())
+            sumo.simulationStep()
+            if self._open and sumo.simulation.getDepartedNumber():
+                self._welcome()
+            if sumo.simulation.getArrivedNumber():
+                self._dismiss()
+            self._read()
+        except (sumo.TraCIException, sumo.FatalTraCIError) as error:
+            self._reload_next = True
+            raise TrafficError(f"SUMO failed while driving: {str(error).strip() or 'no reason given'}.") from None
+
+    def _command(self, speeds: list[float], steered: list[bool]) -> None:
+        vehicle = self._sumo.vehicle
+        for name, column in self._columns.items():
+            if steered[column]:
+                if column != EGO and column not in self._steered:
+                    vehicle.setSpeedMode(name, _MODE_TARGET)
+                    self._steered[column] = name
+                vehicle.setSpeed(name, speeds[column])
+            elif column in self._steered:
+                del self._steered[column]
+                vehicle.setSpeed(name, -1)
+                vehicle.setSpeedMode(name, _MODE_SUMO)
+
+    def _welcome(self) -> None:
+        for name in self._sumo.simulation.getDepartedIDList():
+            if name not in self._columns:
+                self._adopt(name)
+
+    def _dismiss(self) -> None:
+        for name in self._sumo.simulation.getArrivedIDList():
+            column = self._columns.pop(name, None)
+            if column is not None:
+                self._steered.pop(column, None)
+                for array in self.state:
+                    array[0, column] = 0
+
+    def _read(self) -> None:
+        """Copies SUMO's truth into the arrays; this is the engine's share of every step."""
+        vehicle, offsets = self._sumo.vehicle, self._offsets
+        lane_of, lane_position = vehicle.getLaneID, vehicle.getLanePosition
+        speed_of, accel_of = vehicle.getSpeed, vehicle.getAcceleration
+        position, speed, accel = self.state.position_m[0], self.state.speed_mps[0], self.state.accel_mps2[0]
+        on_route = self.state.on_route[0]
+        for name, column in self._columns.items():
+            speed[column] = speed_of(name)
+            accel[column] = accel_of(name)
+            offset = offsets.get(lane_of(name))
+            if offset is not None:
+                position[column] = offset + lane_position(name)
+                on_route[column] = True
+            else:
+                self._read_off_route(name, column)
+
+    def _read_off_route(self, name: str, column: int) -> None:
+        self.state.on_route[0, column] = False
+        self.state.position_m[0, column] = 0.0
+        x, y = self._sumo.vehicle.getPosition(name)
+        self.state.x_m[0, column], self.state.y_m[0, column] = x, y
+        self.state.heading_rad[0, column] = math.radians(90.0 - self._sumo.vehicle.getAngle(name))
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        if self._on_close is not None:
+            self._on_close()
+
+
+# -------------------------------------------------------------------- who owns libsumo in this process
+
+_owner: tuple[int, weakref.ref[SumoTraffic]] | None = None
+_EMPTY_NET = Path(__file__).parent / "empty.net.xml"
+
+
+def libsumo_is_free() -> bool:
+    """True where this process may start libsumo: nobody uses it, its owner here is gone, or a fork inherited it."""
+    import libsumo
+
+    if _owner is not None:
+        pid, reference = _owner
+        if pid != os.getpid() or reference() is None:
+            return True
+        return False
+    return not libsumo.isLoaded()
+
+
+def open_libsumo(max_cars: int, state: TrafficState | None = None) -> SumoTraffic:
+    """SUMO inside this process. Only one such world can exist in a process; see :func:`libsumo_is_free`."""
+    global _owner
+    import libsumo
+
+    def close() -> None:
+        global _owner
+        _owner = None
+        if libsumo.isLoaded():
+            libsumo.close()
+
+    libsumo.start(["sumo", "-n", str(_EMPTY_NET), *_OPTIONS])
+    traffic = SumoTraffic(max_cars, libsumo, state, close)
+    _owner = (os.getpid(), weakref.ref(traffic))
+    return traffic
+
+
+def open_traci(max_cars: int, gui: bool = False) -> SumoTraffic:
+    """SUMO as a process of its own, spoken to over TraCI: slower, for sumo-gui, debugging and foreign platforms."""
+    import sumolib
+    import traci
+
+    binary = shutil.which("sumo-gui" if gui else "sumo")
+    if binary is None:
+        try:
+            binary = sumolib.checkBinary("sumo-gui" if gui else "sumo")
+        except (OSError, SystemExit):
+            binary = None
+    if binary is None or (shutil.which(binary) is None and not Path(binary).exists()):
+        raise TrafficError('engine "traci" needs the sumo program; install it with: pip install "roadsense[sumo]".')
+    port = sumolib.miscutils.getFreeSocketPort()
+    label = f"roadsense-{port}"
+    command = [binary, "-n", str(_EMPTY_NET), *_OPTIONS, *(["--start", "--quit-on-end"] if gui else [])]
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells of every attempt to connect
+        traci.start(command, port=port, label=label, stdout=subprocess.DEVNULL)
+    connection = traci.getConnection(label)
+    connection.TraCIException = traci.TraCIException
+    connection.FatalTraCIError = traci.FatalTraCIError
+    return SumoTraffic(max_cars, connection, on_close=connection.close)
