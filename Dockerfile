@@ -1,0 +1,48 @@
+# The dependencies are a stage of their own, keyed by setup.cfg and constraints.txt: a change of code rebuilds in seconds.
+FROM python:3.11-slim AS dependencies
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+WORKDIR /build
+COPY constraints.txt ./
+# The CPU build: the default one for Linux brings several GB of CUDA.
+RUN pip install -c constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu \
+    "torch==$(sed -n 's/^torch==//p' constraints.txt)+cpu"
+COPY setup.cfg ./
+RUN python -c "import configparser; c = configparser.ConfigParser(); c.read('setup.cfg'); \
+extras = c['options.extras_require']; print(c['options']['install_requires'], extras['train'], extras['test'])" \
+    > requirements.txt && pip install -c constraints.txt -r requirements.txt
+# Two SUMO wheels carry the same 230 MB of libraries, and sumolib carries the tools that are of use here.
+RUN cd /opt/venv/lib/python3.11/site-packages && rm -r sumo/tools \
+    && diff -r libsumo.libs eclipse_sumo.libs && rm -r eclipse_sumo.libs && ln -s libsumo.libs eclipse_sumo.libs
+
+
+FROM python:3.11-slim
+# What the SUMO wheels take from the system. They link against libGL and draw nothing here, so the graphics drivers that
+# come with it (LLVM and all, 200 MB) go again.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends \
+        libatomic1 libexpat1 libgl1 libstdc++6 libx11-6 libxext6 libxrender1 zlib1g \
+    && dpkg --purge --force-depends $(dpkg-query -W -f '${Package} ' 'libllvm*' libgl1-mesa-dri 'mesa-libgallium*' 'libicu*' 'libz3-*') \
+    && rm -rf /var/lib/apt/lists/*
+# Any user id works (the caller's is the usual one), so home and mount points are open to all.
+RUN useradd --uid 1000 --no-create-home --home-dir /home/roadsense roadsense \
+    && install -d -m 1777 /app /app/runs /app/scenarios/datasets /home/roadsense /home/roadsense/.cache
+COPY --from=dependencies /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH \
+    HOME=/home/roadsense \
+    USER=roadsense \
+    NUMBA_CACHE_DIR=/home/roadsense/.cache/numba \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+WORKDIR /app
+COPY . .
+RUN chmod -R a+rX . \
+    && pip install --no-cache-dir --no-deps --no-build-isolation -e . \
+    && python -m compileall -q roadsense \
+    && cd / && python -c "import libsumo, roadsense.cli" && sumo --version > /dev/null
+ARG GIT_COMMIT=unknown
+ENV ROADSENSE_GIT_COMMIT=$GIT_COMMIT
+USER roadsense
+HEALTHCHECK --interval=1h --timeout=2m CMD ["python", "-c", "import roadsense, gymnasium as gym; env = gym.make('Convoy-v0'); env.reset(seed=0); env.step(env.action_space.sample()); env.close()"]
+CMD ["roadsense", "--help"]

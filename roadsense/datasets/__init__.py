@@ -1,0 +1,1 @@
+"""Which worlds exist: generate, check and select datasets of scenarios."""

@@ -1,0 +1,1 @@
+"""What arrives: the ESP-NOW radio emulator and its parameters."""

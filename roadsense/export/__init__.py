@@ -1,0 +1,1 @@
+"""A trained policy in other forms (ONNX, quantised, TensorRT, C) and proof that they decide alike."""

@@ -1,0 +1,1 @@
+"""How a policy learns: SB3, RLlib, workers and checkpoints."""
