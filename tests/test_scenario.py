@@ -171,16 +171,8 @@ def test_a_late_ego_is_not_exact(copy: Path) -> None:
 
 
 def test_a_type_can_switch_its_radio_off(copy: Path) -> None:
-    silent = '<vType id="peer"><param key="roadsense.radio" value="false"/></vType></routes>'
-    scenario = _with(copy, "</routes>", silent)
-    # SUMO reads types in order too: a later one only counts for the vehicles behind it.
-    assert scenario.vehicles[1].transmits
-    text = (copy / "vehicles.rou.xml").read_text()
-    start = text.index('<vType id="peer"')
-    end = text.index("/>", start)
-    closed = text[:end] + '><param key="roadsense.radio" value="false"/></vType>' + text[end + 2 :]
-    (copy / "vehicles.rou.xml").write_text(closed.replace(silent, "</routes>"))
-    scenario = read_scenario(copy)
+    silent = '<vType id="peer"><param key="roadsense.radio" value="false"/></vType><vType id="other"'
+    scenario = _with(copy, '<vType id="peer"', silent)
     assert scenario.ego.transmits
     assert not any(peer.transmits for peer in scenario.vehicles[1:])
 

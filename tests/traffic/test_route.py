@@ -272,6 +272,7 @@ def test_a_gzipped_network_is_the_same_network(forks: Path, tmp_path: Path) -> N
 def test_the_catalogue_reads_a_network_once_and_numbers_routes_by_content(forks: Path) -> None:
     catalogue = RouteCatalogue()
     long = catalogue.add(forks, "digest", ("a_0", ":j1_1_0", "b_1"))
+    assert catalogue.table([long]).length_m.tolist() == [151.0]
     forks.unlink()  # known by its digest from here on
     short = catalogue.add(forks, "digest", ("c_0",))
     assert (long, short) == (0, 1)
