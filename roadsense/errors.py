@@ -13,6 +13,9 @@ EXIT_INPUT_MISMATCH = 4
 EXIT_RESUMABLE = 75
 
 
+_LISTED = 12
+
+
 class RoadsenseError(Exception):
     """Something is wrong and the message says what, where and what to do about it."""
 
@@ -50,7 +53,10 @@ class StoppedError(RoadsenseError):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Returns a hint that names the valid choice closest to ``word``, or lists them all."""
+    """Returns a hint that names the valid choice closest to ``word``, or lists the first ones."""
     known = sorted(choices)
     close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}."
+    if close:
+        return f"did you mean {close[0]!r}?"
+    more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+    return f"known are: {', '.join(known[:_LISTED])}{more}."

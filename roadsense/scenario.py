@@ -262,8 +262,28 @@ def _config_file(path: Path) -> Path:
     raise ScenarioError(f"{path}: {problem}.")
 
 
-def _vehicle_type(element: ET.Element) -> VehicleType:
+_NUMERIC_ATTRIBUTES = {
+    "length",
+    "minGap",
+    "accel",
+    "decel",
+    "emergencyDecel",
+    "apparentDecel",
+    "tau",
+    "sigma",
+    "maxSpeed",
+}
+
+
+def _vehicle_type(element: ET.Element, path: Path) -> VehicleType:
     attributes = {name: value for name, value in element.attrib.items() if name != "id"}
+    for name in _NUMERIC_ATTRIBUTES & set(attributes):
+        try:
+            float(attributes[name])
+        except ValueError:
+            raise ScenarioError(
+                f"{path}: vType {element.get('id')!r} has {name}={attributes[name]!r}; give a number."
+            ) from None
     params = {child.get("key", ""): child.get("value", "") for child in element.iter("param")}
     for child in element:  # <vType><carFollowing-IDM .../></vType>, the older spelling
         if child.tag.startswith("carFollowing-"):
@@ -295,7 +315,7 @@ class _Routes:
     def read(self, path: Path) -> None:
         for element in _parse(path):
             if element.tag == "vType":
-                self.types[element.get("id", "")] = _vehicle_type(element)
+                self.types[element.get("id", "")] = _vehicle_type(element, path)
             elif element.tag == "route":
                 self.routes[element.get("id", "")] = tuple(element.get("edges", "").split())
             elif element.tag == "vehicle":
@@ -305,9 +325,12 @@ class _Routes:
             elif element.tag in ("flow", "vTypeDistribution", "routeDistribution"):
                 self.has_flows = self.has_flows or element.tag == "flow"
 
-    def _type_of(self, element: ET.Element) -> VehicleType:
+    def _type_of(self, element: ET.Element) -> VehicleType | None:
+        """The vehicle's type; None where only SUMO can tell it (a distribution, or a type defined elsewhere)."""
         name = element.get("type", "DEFAULT_VEHTYPE")
-        return self.types.get(name, VehicleType(id=name))
+        if name == "DEFAULT_VEHTYPE":
+            return self.types.get(name, VehicleType(id=name))
+        return self.types.get(name)
 
     def _depart(self, element: ET.Element, path: Path) -> float:
         text = element.get("depart", "0")
@@ -323,7 +346,8 @@ class _Routes:
         else:
             edges = self.routes.get(element.get("route", ""), ())
         numbers = _numbers(element)
-        vehicle_type = self._type_of(element)
+        known_type = self._type_of(element)
+        vehicle_type = known_type or VehicleType(id=element.get("type", ""))
         params = {child.get("key", ""): child.get("value", "") for child in element.findall("param")}
         own_radio = params.get(RADIO_PARAM, "true").strip().lower() not in ("false", "0")
         plain = not any(child.tag in ("stop", "stopOffset") for child in element)
@@ -337,14 +361,14 @@ class _Routes:
                 depart_lane=lane,
                 depart_pos_m=position,
                 depart_speed_mps=speed,
-                stated=numbers is not None and bool(edges) and plain,
+                stated=numbers is not None and known_type is not None and bool(edges) and plain,
                 transmits=vehicle_type.transmits and own_radio,
             ),
             path,
         )
 
     def _unstated(self, element: ET.Element, path: Path) -> None:
-        vehicle_type = self._type_of(element)
+        vehicle_type = self._type_of(element) or VehicleType(id=element.get("type", ""))
         self._add(
             Vehicle(
                 id=element.get("id", ""),
@@ -361,6 +385,16 @@ class _Routes:
         if vehicle.id in self.vehicles:
             raise ScenarioError(f"{path}: vehicle {vehicle.id!r} is defined twice.")
         self.vehicles[vehicle.id] = vehicle
+
+
+def _begin_s(root: ET.Element, config: Path) -> float:
+    begin = root.find(".//begin")
+    text = begin.get("value", "0") if begin is not None else "0"
+    parts = text.split(":")  # SUMO also takes [days:]hours:minutes:seconds
+    try:
+        return sum(float(part) * unit for part, unit in zip(reversed(parts), (1, 60, 3600, 86400), strict=False))
+    except ValueError:
+        raise ScenarioError(f"{config}: begin is {text!r}; give seconds.") from None
 
 
 def read_episode(path: Path) -> EpisodeSpec:
@@ -393,7 +427,6 @@ def read_scenario(path: str | Path, scenario_id: str | None = None) -> Scenario:
     routes = _Routes()
     for file in (*additional_files, *route_files):
         routes.read(file)
-    begin = root.find(".//begin")
     ego = routes.vehicles.pop(EGO_ID, None)
     if ego is None:
         raise ScenarioError(f"{config}: no vehicle {EGO_ID} in its route files; name the ego car {EGO_ID}.")
@@ -405,7 +438,7 @@ def read_scenario(path: str | Path, scenario_id: str | None = None) -> Scenario:
         net_file=nets[0],
         route_files=route_files,
         additional_files=additional_files,
-        begin_s=float(begin.get("value", "0")) if begin is not None else 0.0,
+        begin_s=_begin_s(root, config),
         vehicles=(ego, *others),
         has_flows=routes.has_flows,
         episode=read_episode(folder / EPISODE_NAME),

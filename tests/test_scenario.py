@@ -10,7 +10,8 @@ import pytest
 
 from roadsense.errors import ScenarioError
 from roadsense.scenario import EpisodeSpec, Scenario, read_scenario
-from roadsense.traffic.route import RouteCatalogue, lane_path, speed_limit
+from roadsense.traffic.geometry import speed_limit
+from roadsense.traffic.route import RouteCatalogue, lane_path
 
 BASE = Path(__file__).parents[1] / "scenarios" / "base"
 ROADS = {"straight": 3000.0, "curve": 3500.0, "arterial": 4000.0}

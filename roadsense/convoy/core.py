@@ -23,7 +23,7 @@ from roadsense.espnow.params import RadioParams
 from roadsense.jit import kernel
 from roadsense.scenario import EpisodeSpec, Scenario
 from roadsense.traffic.base import EGO, STEP_S, Traffic, TrafficState
-from roadsense.traffic.route import place, pose
+from roadsense.traffic.geometry import place, pose
 
 WARM_UP_TICKS = 30
 """Virtual ticks before t = 0 in which the radio tables fill while every car is carried backwards along its route."""

@@ -28,7 +28,9 @@ def columns_ahead(state: TrafficState, world: int) -> list[int]:
     return sorted(np.flatnonzero(usable).tolist(), key=lambda car: position[car])
 
 
-def draw_episode(record: Any, scenario: Scenario, spec: EpisodeSpec, seed: int, state: TrafficState, world: int) -> None:
+def draw_episode(
+    record: Any, scenario: Scenario, spec: EpisodeSpec, seed: int, state: TrafficState, world: int
+) -> None:
     """Fills the record of one world for a new episode.
 
     Each quantity is drawn whether it is used or not, so that overriding one range moves no other draw.

@@ -60,6 +60,7 @@ NUM_PEER = len(PEER_FEATURES)
 
 def layout(messages_per_peer: int) -> dict[str, object]:
     """What a model must agree on to read an observation; the capacity ``max_peers`` is no part of it."""
+
     def rows(features: tuple[Feature, ...]) -> list[list[object]]:
         return [[f.name, f.unit, f.scale, f.low, f.high] for f in features]
 

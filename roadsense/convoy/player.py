@@ -74,9 +74,9 @@ class Player:
         self._roots = [0] * num_worlds
         self._played = [0] * num_worlds
 
-    def reseed(self, world: int, root_seed: int) -> None:
-        """Lets the next episode of a world be the first one of ``root_seed``."""
-        self._roots[world], self._played[world] = root_seed, 0
+    def reseed(self, world: int, root_seed: int, episode_index: int = 0) -> None:
+        """Lets the next episode of a world be the ``episode_index``-th one of ``root_seed``."""
+        self._roots[world], self._played[world] = root_seed, episode_index
 
     def begin(self, chosen: NDArray[np.bool_], options: Mapping[str, Any] | None = None) -> None:
         """Begins the next episode in every chosen world.
@@ -110,5 +110,3 @@ class Player:
     def close(self) -> None:
         """Closes the engine; calling it again does nothing."""
         self.worlds.close()
-
-

@@ -86,7 +86,9 @@ class Traffic(abc.ABC):
         """
 
     @abc.abstractmethod
-    def advance(self, next_speed_mps: NDArray[np.float64], steered: NDArray[np.bool_], active: NDArray[np.bool_]) -> None:
+    def advance(
+        self, next_speed_mps: NDArray[np.float64], steered: NDArray[np.bool_], active: NDArray[np.bool_]
+    ) -> None:
         """Moves the ``active`` worlds by one step of 0.1 s.
 
         Args:

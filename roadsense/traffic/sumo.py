@@ -125,7 +125,9 @@ class SumoTraffic(Traffic):
             self._start(scenario, derive_seed(seed, Purpose.TRAFFIC) & 0x7FFFFFFF)
         except (self._sumo.TraCIException, self._sumo.FatalTraCIError) as error:
             self._reload_next = True
-            raise ScenarioError(f"{scenario.path}: SUMO refuses it: {str(error).strip() or 'no reason given'}.") from None
+            raise ScenarioError(
+                f"{scenario.path}: SUMO refuses it: {str(error).strip() or 'no reason given'}."
+            ) from None
 
     def _start(self, scenario: Scenario, seed: int) -> None:
         placed = [v for v in scenario.vehicles if v.stated and v.depart_s <= scenario.begin_s] if scenario.exact else []
@@ -252,7 +254,9 @@ class SumoTraffic(Traffic):
         used = set(self._columns.values())
         column = EGO if name == EGO_ID else next(c for c in itertools.count(1) if c not in used)
         if column >= self.max_cars:
-            raise TrafficError(f"{name} is the {column}th car beside {EGO_ID}, max_peers is {self.max_cars - 1}; raise it.")
+            raise TrafficError(
+                f"{name} is the {column}th car beside {EGO_ID}, max_peers is {self.max_cars - 1}; raise it."
+            )
         self._columns[name] = column
         self.state.alive[0, column] = True
         self.state.transmits[0, column] = self._transmits.get(name, True)
@@ -260,7 +264,9 @@ class SumoTraffic(Traffic):
 
     # ---------------------------------------------------------------- step
 
-    def advance(self, next_speed_mps: NDArray[np.float64], steered: NDArray[np.bool_], active: NDArray[np.bool_]) -> None:
+    def advance(
+        self, next_speed_mps: NDArray[np.float64], steered: NDArray[np.bool_], active: NDArray[np.bool_]
+    ) -> None:
         if not active[0]:
             return
         sumo = self._sumo

@@ -138,7 +138,9 @@ class WorkerTraffic(Traffic):
                 self._processes.append(_Process(file.fileno(), world, num_worlds, max_cars))
 
     def reset(self, scenarios: Sequence[Scenario | None], seeds: Sequence[int]) -> None:
-        asked = [(world, s, seed) for world, (s, seed) in enumerate(zip(scenarios, seeds, strict=True)) if s is not None]
+        asked = [
+            (world, s, seed) for world, (s, seed) in enumerate(zip(scenarios, seeds, strict=True)) if s is not None
+        ]
         for world, scenario, seed in asked:
             order = {"path": str(scenario.source), "id": scenario.scenario_id, "seed": int(seed)}
             text = json.dumps(order).encode()
@@ -155,7 +157,9 @@ class WorkerTraffic(Traffic):
         if asked:
             self.routes = self.catalogue.table([max(route, 0) for route in self._route_of_world])
 
-    def advance(self, next_speed_mps: NDArray[np.float64], steered: NDArray[np.bool_], active: NDArray[np.bool_]) -> None:
+    def advance(
+        self, next_speed_mps: NDArray[np.float64], steered: NDArray[np.bool_], active: NDArray[np.bool_]
+    ) -> None:
         self._commands.next_speed_mps[...] = next_speed_mps
         self._commands.steered[...] = steered
         moving = [process for process, moves in zip(self._processes, active.tolist(), strict=True) if moves]

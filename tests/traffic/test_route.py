@@ -17,8 +17,9 @@ import pytest
 from roadsense.errors import ScenarioError
 from roadsense.scenario import read_scenario
 from roadsense.traffic.base import TrafficState
+from roadsense.traffic.geometry import place, pose, speed_limit
 from roadsense.traffic.network import read_network
-from roadsense.traffic.route import RouteCatalogue, lane_path, place, pose, speed_limit
+from roadsense.traffic.route import RouteCatalogue, lane_path
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 BASE_ROADS = ("straight", "curve", "arterial")

@@ -1,0 +1,104 @@
+"""Evaluates policies over one fixed list of episodes, each policy on the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from roadsense.convoy.player import Player
+from roadsense.evaluation.metrics import EpisodeMetrics, measure
+from roadsense.evaluation.rollout import EVALUATION_SEED, play
+from roadsense.evaluation.summary import summarise
+from roadsense.policies.base import Policy
+from roadsense.policies.baselines import BASELINES, make_baseline
+from roadsense.policies.runtime import load_policy
+
+STANDARD_BASELINES = ("none", "always_brake", "random", "v2v_rule", "v2v_tuned", "oracle", "idm")
+"""Baselines shown beside a policy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """What is evaluated on."""
+
+    dataset_dir: str | None = None
+    """Root of a dataset; None: the built-in scenarios."""
+    split: str = "eval"
+    """Which of its lists is walked."""
+    episodes: int = 100
+    """How many episodes each policy plays."""
+    radio: str | None = None
+    """Radio parameters instead of the dataset's."""
+    engine: str = "sumo"
+    """Traffic engine."""
+    max_peers: int = 16
+    """Capacity of the environment."""
+
+
+@dataclass
+class Evaluation:
+    """Episodes and summaries by policy, in the order they were played."""
+
+    config: EvaluationConfig
+    dataset_digest: str | None = None
+    radio: str = ""
+    radio_digest: str = ""
+    rows: list[tuple[str, EpisodeMetrics]] = field(default_factory=list)
+    summaries: list[dict[str, Any]] = field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        """The evaluation as it goes into a JSON file."""
+        return {
+            "split": self.config.split,
+            "dataset_dir": self.config.dataset_dir,
+            "dataset_digest": self.dataset_digest,
+            "radio": self.radio,
+            "radio_digest": self.radio_digest,
+            "engine": self.config.engine,
+            "root_seed": EVALUATION_SEED,
+            "policies": {summary["policy"]: summary for summary in self.summaries},
+        }
+
+
+def find_policy(name_or_path: str) -> Policy:
+    """A baseline by name, or a trained policy from its run folder or ONNX file.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if name_or_path in BASELINES or not Path(name_or_path).exists():
+        return make_baseline(name_or_path)
+    return load_policy(Path(name_or_path))
+
+
+def evaluate(policies: Sequence[Policy], config: EvaluationConfig, *, progress: bool = True) -> Evaluation:
+    """Plays every policy over the same episodes of the fixed list.
+
+    Args:
+        policies: whose names are the keys of the result.
+        config: dataset, split, number of episodes.
+        progress: whether to show a bar on stderr.
+    """
+    result = Evaluation(config)
+    with tqdm(total=len(policies) * config.episodes, unit="episode", disable=not progress, leave=False) as bar:
+        for policy in policies:
+            bar.set_description(policy.name)
+            player = Player(
+                1, dataset_dir=config.dataset_dir, split=config.split, radio=config.radio, engine=config.engine,
+                control=policy.control, max_peers=config.max_peers,
+                messages_per_peer=getattr(policy, "messages_per_peer", 1),
+            )  # fmt: skip
+            try:
+                result.dataset_digest = player.source.digest
+                result.radio, result.radio_digest = player.params.name, player.params.digest
+                traces = play(policy, player, config.episodes, on_episode=lambda: bar.update() and None)
+                episodes = [measure(trace) for trace in traces]
+            finally:
+                player.close()
+            result.rows += [(policy.name, episode) for episode in episodes]
+            result.summaries.append(summarise(policy.name, episodes))
+    return result
