@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import config as _numba_config
+
+_numba_config: Any = numba.config  # its settings are made at run time, unknown to type checkers
 
 _PACKAGE = Path(__file__).resolve().parent
 _KERNEL_MARK = "from roadsense.jit import"

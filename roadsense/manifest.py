@@ -65,7 +65,9 @@ class Dataset:
             elif file_digest(file) != entry["sha256"]:
                 found.append(f"{file}: has changed since the dataset was generated")
         present = {p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file()}
-        found += [f"{self.root / path}: is not listed in the manifest" for path in sorted(present - {*listed, MANIFEST_NAME})]
+        found += [
+            f"{self.root / path}: is not listed in the manifest" for path in sorted(present - {*listed, MANIFEST_NAME})
+        ]
         if tree_digest((path, entry["sha256"]) for path, entry in listed.items()) != self.digest:
             found.append(f"{self.root / MANIFEST_NAME}: its content_digest does not fit its own list of files")
         return found

@@ -158,11 +158,11 @@ class TraceRecorder:
         assert scenario is not None, "a trace begins with a reset"
         steps = int(record["step"])
         decisions = {*_DECISION, "reward", "reward_terms"}
-        arrays = {
+        arrays: dict[str, Any] = {
             name: array[world, : steps if name in decisions else steps + 1].copy()
             for name, array in self._over_time.items()
         }
-        scalars = {name: record[name].item() for name in _SCALARS}
+        scalars: dict[str, Any] = {name: record[name].item() for name in _SCALARS}
         return EpisodeTrace(
             scenario_id=scenario.scenario_id, num_peers=len(scenario.vehicles) - 1,
             beacons_received=self._received[world].copy(), beacons_lost=self._lost[world].copy(), **scalars, **arrays,

@@ -49,9 +49,10 @@ def find_leader(traffic, w):
     own = traffic.position_m[w, EGO]
     leader = -1
     for car in range(1, traffic.alive.shape[1]):
-        if traffic.alive[w, car] and traffic.on_route[w, car] and traffic.position_m[w, car] > own:
-            if leader < 0 or traffic.position_m[w, car] < traffic.position_m[w, leader]:
-                leader = car
+        if not (traffic.alive[w, car] and traffic.on_route[w, car]) or traffic.position_m[w, car] <= own:
+            continue
+        if leader < 0 or traffic.position_m[w, car] < traffic.position_m[w, leader]:
+            leader = car
     return leader
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,14 +50,12 @@ class TrafficState(NamedTuple):
     @classmethod
     def zeros(cls, num_worlds: int, max_cars: int) -> TrafficState:
         shape = (num_worlds, max_cars)
-        return cls(
-            *(np.zeros(shape) for _ in range(4)), *(np.zeros(shape, np.bool_) for _ in range(3)),
-            *(np.zeros(shape) for _ in range(3)),
-        )  # fmt: skip
+        types: list[Any] = [np.float64] * 4 + [np.bool_] * 3 + [np.float64] * 3
+        return cls._make(np.zeros(shape, dtype) for dtype in types)
 
     def world(self, index: int) -> TrafficState:
         """The same arrays restricted to one world, as views of shape [1, car]."""
-        return TrafficState(*(array[index : index + 1] for array in self))
+        return self._make(array[index : index + 1] for array in self)
 
 
 class Traffic(abc.ABC):
@@ -92,8 +90,8 @@ class Traffic(abc.ABC):
         """Moves the ``active`` worlds by one step of 0.1 s.
 
         Args:
-            next_speed_mps: speed at the end of the step for steered cars, [world, car]. The ego gets exactly this speed;
-                any other steered car brakes as asked but never runs into its own leader.
+            next_speed_mps: speed at the end of the step for steered cars, [world, car]. The ego gets exactly
+                this speed; any other steered car brakes as asked but never runs into its own leader.
             steered: which cars obey ``next_speed_mps``, [world, car]; all others follow their own law.
             active: which worlds move, [world].
         """

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from roadsense.jit import kernel
 from roadsense.traffic.base import TrafficState
 from roadsense.traffic.route import RouteTable

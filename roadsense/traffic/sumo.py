@@ -355,9 +355,7 @@ def libsumo_is_free() -> bool:
 
     if _owner is not None:
         pid, reference = _owner
-        if pid != os.getpid() or reference() is None:
-            return True
-        return False
+        return pid != os.getpid() or reference() is None
     return not libsumo.isLoaded()
 
 

@@ -54,7 +54,7 @@ def _map_arrays(fd: int, num_worlds: int, max_cars: int) -> tuple[mmap.mmap, Tra
         flat = np.frombuffer(memory, template.dtype, cells, offset)
         arrays.append(flat.reshape(num_worlds, max_cars))
         offset += -(-template.dtype.itemsize * cells // 64) * 64
-    return memory, TrafficState(*arrays[:-2]), _Commands(*arrays[-2:])
+    return memory, TrafficState._make(arrays[:-2]), _Commands._make(arrays[-2:])
 
 
 class _Process:
@@ -239,7 +239,7 @@ def main(arguments: Sequence[str]) -> None:
     fd_in, fd_out, fd_memory, world, num_worlds, max_cars = (int(argument) for argument in arguments)
     _, state, commands = _map_arrays(fd_memory, num_worlds, max_cars)
     traffic = open_libsumo(max_cars, state.world(world))
-    own = _Commands(*(array[world : world + 1] for array in commands))
+    own = _Commands._make(array[world : world + 1] for array in commands)
     try:
         _serve(_Orders(fd_in, fd_out), traffic, own)
     finally:
