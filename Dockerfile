@@ -1,12 +1,13 @@
 # The dependencies are a stage of their own, keyed by setup.cfg and constraints.txt: a change of code rebuilds in seconds.
 FROM python:3.11-slim AS dependencies
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# The system's certificates, so that an authority added to the base image counts for pip too.
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CERT=/etc/ssl/certs/ca-certificates.crt
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /build
 COPY constraints.txt ./
-# The CPU build: the default one for Linux brings several GB of CUDA.
-RUN pip install -c constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu \
+# The CPU build: the default one for Linux brings several GB of CUDA. What it needs comes with the rest below.
+RUN pip install --no-deps --extra-index-url https://download.pytorch.org/whl/cpu \
     "torch==$(sed -n 's/^torch==//p' constraints.txt)+cpu"
 COPY setup.cfg ./
 RUN python -c "import configparser; c = configparser.ConfigParser(); c.read('setup.cfg'); \
@@ -25,9 +26,7 @@ RUN apt-get update \
         libatomic1 libexpat1 libgl1 libstdc++6 libx11-6 libxext6 libxrender1 zlib1g \
     && dpkg --purge --force-depends $(dpkg-query -W -f '${Package} ' 'libllvm*' libgl1-mesa-dri 'mesa-libgallium*' 'libicu*' 'libz3-*') \
     && rm -rf /var/lib/apt/lists/*
-# Any user id works (the caller's is the usual one), so home and mount points are open to all.
-RUN useradd --uid 1000 --no-create-home --home-dir /home/roadsense roadsense \
-    && install -d -m 1777 /app /app/runs /app/scenarios/datasets /home/roadsense /home/roadsense/.cache
+RUN useradd --uid 1000 --no-create-home --home-dir /home/roadsense roadsense
 COPY --from=dependencies /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/home/roadsense \
@@ -37,8 +36,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1
 WORKDIR /app
 COPY . .
+# Any user id works (the caller's is the usual one), so home and mount points are open to all.
 RUN chmod -R a+rX . \
-    && pip install --no-cache-dir --no-deps --no-build-isolation -e . \
+    && install -d -m 1777 . runs scenarios/datasets /home/roadsense /home/roadsense/.cache \
+    && pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation -e . \
     && python -m compileall -q roadsense \
     && cd / && python -c "import libsumo, roadsense.cli" && sumo --version > /dev/null
 ARG GIT_COMMIT=unknown

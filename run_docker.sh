@@ -94,15 +94,16 @@ wanted_stamp() { # what an installed .venv was made from, and where
 }
 
 install_torch() { # the CPU build where one is offered: the default build for Linux brings several GB of CUDA
-  local version
+  local version pip=("$venv/bin/python" -m pip install -q --no-deps)
   version=$(sed -n 's/^torch==//p' constraints.txt)
   if [ "$(uname -s)" = Linux ]; then
-    "$venv/bin/python" -m pip install -q -c constraints.txt "torch==$version+cpu" 2>/dev/null && return
-    "$venv/bin/python" -m pip install -q -c constraints.txt "torch==$version+cpu" \
-      --extra-index-url https://download.pytorch.org/whl/cpu 2>/dev/null && return
-    say "no CPU build of torch is offered here; taking the default one."
+    if "${pip[@]}" "torch==$version+cpu" 2>/dev/null ||
+      "${pip[@]}" --extra-index-url https://download.pytorch.org/whl/cpu "torch==$version+cpu" 2>/dev/null; then
+      return
+    fi
+    say "no CPU build of torch is offered here; taking the default one"
   fi
-  "$venv/bin/python" -m pip install -q -c constraints.txt "torch==$version"
+  "${pip[@]}" "torch==$version"
 }
 
 is_ready() {
