@@ -70,7 +70,7 @@ def idm(speed, desired, gap, closing, max_accel, headway, min_gap):
 
 @kernel
 def emergency_accel(world, traffic, w):
-    """Advances the driver's perception of risk by a step and returns the acceleration it leads to (0: none)."""
+    """Advances the driver's perception of risk by a step and returns the acceleration it allows at most."""
     leader = world.leader
     needed = 0.0
     if leader >= 0:
@@ -83,7 +83,7 @@ def emergency_accel(world, traffic, w):
     else:
         world.risk_s = 0.0
     since = world.risk_s - PERCEPTION_AND_REACTION_S
-    return -min(EMERGENCY_DECEL_MPS2, EMERGENCY_JERK_MPS3 * since) if since > 0.0 else 0.0
+    return -min(EMERGENCY_DECEL_MPS2, EMERGENCY_JERK_MPS3 * since) if since > 0.0 else math.inf
 
 
 @kernel

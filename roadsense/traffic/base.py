@@ -55,7 +55,7 @@ class TrafficState(NamedTuple):
 
     def world(self, index: int) -> TrafficState:
         """The same arrays restricted to one world, as views of shape [1, car]."""
-        return self._make(array[index : index + 1] for array in self)
+        return TrafficState._make(array[index : index + 1] for array in self)
 
 
 class Traffic(abc.ABC):

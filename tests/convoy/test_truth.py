@@ -1,0 +1,59 @@
+"""Ground truth by hand."""
+
+import math
+
+import pytest
+
+from roadsense.convoy.truth import find_leader, peers_touch, refresh_truth, required_decel, required_decel_of_all
+from tests.convoy.worlds import one_record, traffic_of
+
+
+@pytest.mark.parametrize(
+    ("speed", "lead_speed", "lead_accel", "room", "expected"),
+    [
+        (20.0, 20.0, 0.0, 10.0, 0.0),  # nothing closes
+        (20.0, 10.0, 0.0, 25.0, 100.0 / 50.0),  # Δv²/(2·room)
+        (20.0, 20.0, -5.0, 10.0, 400.0 / (2 * (10.0 + 40.0))),  # both to a standstill
+        (10.0, 0.0, -8.0, 5.0, 10.0),  # a standing car: v²/(2·room)
+        (20.0, 25.0, -0.4, 10.0, 0.0),  # a lead that hardly slows does not brake to a stop
+        (20.0, 10.0, 0.0, 0.0, 20.0),  # no room left: the cap
+        (0.0, 0.0, -5.0, -1.0, 0.0),  # a standing car needs nothing
+    ],
+)
+def test_required_decel(speed, lead_speed, lead_accel, room, expected):
+    assert required_decel(speed, lead_speed, lead_accel, room) == pytest.approx(expected)
+
+
+def test_leader_is_the_nearest_car_ahead_whatever_the_columns():
+    assert find_leader(traffic_of((0, 20, 0), (90, 20, 0), (30, 20, 0), (-10, 20, 0)), 0) == 2
+    assert find_leader(traffic_of((0, 20, 0), (-5, 20, 0)), 0) == -1
+
+
+def test_a_car_off_the_route_is_no_leader():
+    traffic = traffic_of((0, 20, 0), (30, 20, 0), (60, 20, 0))
+    traffic.on_route[0, 1] = False
+    assert find_leader(traffic, 0) == 2
+
+
+def test_required_decel_of_all_leaves_room_for_the_cars_between():
+    # Rank 2 brakes at 8 from 20 m/s, 60 m ahead: room = 60 - 5 - 7.5 - 2 = 45.5, plus 25 m of braking distance.
+    traffic = traffic_of((0, 20, 0), (30, 20, 0), (60, 20, -8))
+    assert required_decel_of_all(traffic, 0) == pytest.approx(400.0 / (2 * (45.5 + 25.0)))
+
+
+def test_touching_peers_are_found_in_any_column_order():
+    assert peers_touch(traffic_of((0, 20, 0), (54.9, 20, 0), (50, 20, 0)), 0)
+    assert not peers_touch(traffic_of((0, 20, 0), (55.1, 20, 0), (50, 20, 0)), 0)
+
+
+def test_refresh_truth_writes_gap_and_phase():
+    record = one_record(onset_step=10, over_step=20)
+    traffic = traffic_of((0, 22, 0), (35, 20, 0))
+    for step, phase in ((9, 0), (10, 1), (19, 1), (20, 2)):
+        record["step"] = step
+        refresh_truth(record[0], traffic, 0)
+        assert record["hazard_phase"][0] == phase
+    assert record["gap_m"][0] == 30.0
+    assert record["closing_speed_mps"][0] == 2.0
+    refresh_truth(record[0], traffic_of((0, 22, 0)), 0)
+    assert math.isinf(record["gap_m"][0])
