@@ -80,7 +80,7 @@ def test_constraints_pin_every_requirement_exactly(setup_cfg: configparser.Confi
 def source_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy to build in, with a generated dataset lying in it that must not be shipped."""
     tree = tmp_path_factory.mktemp("source") / "roadsense"
-    skip = shutil.ignore_patterns(".*", "runs", "build", "dist", "datasets-*", "*.egg-info", "__pycache__")
+    skip = shutil.ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "__pycache__")
     shutil.copytree(REPO, tree, ignore=skip)
     shutil.rmtree(tree / "scenarios" / "datasets", ignore_errors=True)
     dataset = tree / "scenarios" / "datasets" / "d0"
