@@ -19,7 +19,113 @@ _FIRST = np.ones(1, np.bool_)
 
 
 class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
-    """DOCSTRING"""
+    """Drive V001 in a convoy, knowing the other cars only through what they broadcast by radio.
+
+    A human drives V001; the policy is the assistant that may brake for him. Peers V002, V003, … broadcast their state
+    ten times a second over ESP-NOW, and messages get lost, late and stale. In most episodes one car ahead brakes hard
+    or stands still while the human does not look. A good policy brakes in time, and never for nothing.
+
+    ```python
+    import gymnasium as gym
+    import roadsense
+
+    env = gym.make("Convoy-v0")
+    observation, info = env.reset(seed=7)
+    observation, reward, terminated, truncated, info = env.step([0.0])
+    env.close()
+    ```
+
+    ## Action
+
+    | `control` | space | meaning |
+    |---|---|---|
+    | `"brake"` (default) | `Box(0, 1, (1,))` | u asks for 8u m/s². u < 0.05 asks for nothing and leaves the driver alone; else the harder of driver and assistant brakes. |
+    | `"acceleration"` | `Box(-1, 1, (1,))` | the policy drives alone: -1 is 8 m/s² of braking, 0 none, +1 the car's full acceleration (2.6 m/s²). |
+
+    Both pass a first-order actuator (0.2 s) and the car's limits. A car that the assistant braked below 1 m/s while the
+    driver does not look is held at a standstill. Values outside the space are clipped, NaN is refused.
+
+    ## Observation
+
+    `Dict(ego, peers, peer_mask)`, float32 and int8. Peers are a set: their rows stand in a new random order at every
+    step, `peer_mask` says which rows are used, unused rows are zeros, and the capacity means nothing. Every feature is
+    the raw value divided by its scale and clipped to the bounds. Nothing here bypasses the radio or the ego's own noisy
+    sensors: a peer is in the table while its newest message arrived at most 0.5 s ago.
+
+    | part | column | feature | unit | scale | bounds | meaning |
+    |---|---|---|---|---|---|---|
+    | `ego` | 0 | speed | m/s | 30 | 0 … 2 | own speed, own sensor |
+    | `ego` | 1 | accel | m/s² | 9 | -2 … 2 | own acceleration, own sensor |
+    | `ego` | 2 | previous_action | 1 | 1 | -1 … 1 | action of the step before |
+    | `ego` | 3 | heard_share | 1 | 1 | 0 … 1 | beacons heard in the last second of those expected from the peers in the table |
+    | `peers` | 0 | forward | m | 100 | -4 … 4 | offset ahead, ego frame |
+    | `peers` | 1 | left | m | 100 | -4 … 4 | offset to the left, ego frame |
+    | `peers` | 2 | relative_speed | m/s | 20 | -3 … 3 | peer's speed minus own |
+    | `peers` | 3 | sin_heading | 1 | 1 | -1 … 1 | sine of heading minus own |
+    | `peers` | 4 | cos_heading | 1 | 1 | -1 … 1 | cosine of heading minus own |
+    | `peers` | 5 | accel | m/s² | 9 | -2 … 2 | acceleration the peer reported |
+    | `peers` | 6 | age | s | 0.5 | 0 … 4 | time since the message arrived |
+    | `peers` | 7 | hops | 1 | 3 | 0 … 1 | relays the message went through |
+
+    Offsets are between both cars' own position estimates, in the ego's frame; the peer's is carried on by its reported
+    speed and heading for the age of the message. With `messages_per_peer=k` the k newest messages of every peer are rows.
+
+    ## Reward
+
+    From the truth alone, each step the sum of five terms, all at most 0 (constants: `RewardConfig`):
+
+    | term | when |
+    |---|---|
+    | `collision` | contact; -100 and more with the square of the impact speed, at most -300 |
+    | `unsafe_gap` | the required deceleration exceeds 2 m/s², or a moving car is closer than 3 m |
+    | `unneeded_braking` | the request exceeds 1.25 × the required deceleration + 0.5 m/s²; a fifth of it during a hazard |
+    | `jerk` | of the car itself |
+    | `missed_progress` | the gap exceeds 8 m + 2.5 s of the leader's speed |
+
+    ## End of an episode
+
+    `terminated` on contact: front bumper of V001 at or beyond the rear bumper of the car ahead on its route.
+    `truncated` otherwise. `info["end_reason"]`: 0 running, 1 collision, 2 horizon (400 steps), 3 end of the route,
+    4 two peers touched (the episode is invalid and must not be counted).
+
+    ## Info
+
+    Fixed keys: `reward_terms` (dict of five), `gap_m` (infinite without a car ahead), `closing_speed_mps`,
+    `required_decel_mps2` (over all cars ahead), `hazard_phase` (0 none yet, 1 active, 2 over), `hazard_rank` (1 = next
+    car ahead, 0 = no hazard), `end_reason`, `beacons_received` and `beacons_lost` of this step (length `max_peers`). All
+    of it is the truth: it is for metrics, never for a policy.
+
+    ## Seeds
+
+    Everything random in an episode comes from one seed. `reset(seed=s)` begins the first episode of s; every further
+    `reset()` the next. World i of `gym.make_vec("Convoy-v0", num_envs=n)` seeded s is this environment seeded s + i.
+
+    `reset(options={"scenario_id": …})` plays that scenario and shifts no other draw; `options={"episode": {…}}`
+    overrides ranges of its `episode.json`, as in `{"hazard.rank": (1, 1), "hazard.release_share": 0.0}`.
+
+    Args:
+        dataset_dir: Root of a dataset made by `roadsense generate`; its files are hashed against its manifest first.
+            None plays a built-in set of three roads with four peers each.
+        split: `"train"` draws a scenario for every episode (and varies the radio within its stated ranges); `"val"`
+            and `"eval"` are walked in order.
+        scenario_list: Ids to keep; they are walked in this order.
+        scenario: One scenario directory or `.sumocfg` file instead: any SUMO scenario that has a vehicle V001.
+        radio: Radio parameters: `"convoy"`, `"drive"`, `"5m"`, `"ideal"`, `"off"`, or a JSON file. Default: the
+            dataset's own, else `"convoy"`.
+        engine: `"sumo"` (libsumo, in this process where nobody else uses it, else in a worker process) or `"traci"`.
+        control: `"brake"` or `"acceleration"`.
+        max_peers: Capacity; a scenario with more cars beside V001 is refused.
+        messages_per_peer: Newest messages of each peer in the observation.
+        horizon_steps: Longest episode [steps of 0.1 s].
+        reward: Constants of `RewardConfig` to change, by name.
+        render_mode: `"ansi"` lets `render()` return a line of text.
+
+    Raises:
+        UsageError: An argument names something that does not exist.
+        InputMismatchError: A file of the dataset has changed since it was generated.
+        ScenarioError: A scenario cannot be read or played.
+        ParamsError: Radio parameters are not valid.
+    """  # noqa: E501
 
     metadata = {"render_modes": ["ansi"], "render_fps": round(1 / STEP_S)}
 

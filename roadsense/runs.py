@@ -1,0 +1,159 @@
+"""A run folder: what a pipeline leaves behind, and how it is continued."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from roadsense.errors import InputMismatchError, RoadsenseError, UsageError
+from roadsense.files import cannot_write, write_json, write_text
+from roadsense.manifest import file_digest
+
+CHECKSUMS = "checksums.sha256"
+STATUS = "STATUS"
+CONFIG = "config.json"
+PROGRESS = "progress.json"
+COMPLETE = "complete"
+
+_LIBRARIES = (
+    "roadsense", "numpy", "numba", "gymnasium", "libsumo", "torch", "stable-baselines3", "onnx", "onnxruntime",
+)  # fmt: skip
+_RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")
+_NOT_SUMMED = {CHECKSUMS}
+
+
+def canonical_digest(document: Any) -> str:
+    """SHA-256 (hex) of a JSON document, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def git_state(folder: Path) -> tuple[str, bool]:
+    """(commit, dirty) of the checkout that ``folder`` lies in; ("unknown", False) outside of one."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", False
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+    ).stdout.strip()
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and commit a result was made with."""
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    commit, dirty = git_state(Path(__file__).parent)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "container_image": os.environ.get("ROADSENSE_IMAGE"),
+        "versions": found,
+    }
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One folder below ``runs/``."""
+
+    path: Path
+
+    @classmethod
+    def named(cls, runs_dir: Path, run_id: str) -> RunFolder:
+        """The folder of that id.
+
+        Raises:
+            UsageError: the id would not make a plain folder name.
+        """
+        if not _RUN_ID.match(run_id):
+            raise UsageError(f"run id {run_id!r} is not usable; take letters, digits, '.', '_' and '-', at most 80.")
+        return cls(runs_dir / run_id)
+
+    @property
+    def status(self) -> str | None:
+        """First line of STATUS, or None for a new run."""
+        file = self.path / STATUS
+        return file.read_text(encoding="utf-8").strip() if file.is_file() else None
+
+    def begin(self, config: dict[str, Any]) -> None:
+        """Makes the folder, or finds it with the same configuration.
+
+        Raises:
+            InputMismatchError: it was begun with another configuration.
+            RoadsenseError: it cannot be written.
+        """
+        recorded = self.path / CONFIG
+        if recorded.is_file():
+            before = json.loads(recorded.read_text(encoding="utf-8"))
+            if canonical_digest(before) != canonical_digest(config):
+                changed = sorted(key for key in {*before, *config} if before.get(key) != config.get(key))
+                raise InputMismatchError(
+                    f"{self.path}: was begun with another {', '.join(changed)}; name another --run-id or remove it."
+                )
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
+        write_json(self.path / "environment.json", environment())
+        write_text(self.path / "command.txt", " ".join(["roadsense", *sys.argv[1:]]) + "\n")
+        write_json(recorded, config)
+
+    def set_status(self, status: str) -> None:
+        """Writes STATUS: ``running <stage>``, ``complete`` or ``rejected``."""
+        write_text(self.path / STATUS, status + "\n")
+
+    def finished_stages(self) -> dict[str, Any]:
+        """What earlier calls finished: stage → {seconds, …}."""
+        file = self.path / PROGRESS
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+    def finish_stage(self, stage: str, facts: dict[str, Any]) -> None:
+        """Records that a stage is done."""
+        write_json(self.path / PROGRESS, {**self.finished_stages(), stage: facts})
+
+    def _files(self) -> Iterable[Path]:
+        for file in sorted(self.path.rglob("*")):
+            name = file.relative_to(self.path).as_posix()
+            if file.is_file() and name not in _NOT_SUMMED and not file.name.startswith("."):
+                yield file
+
+    def write_checksums(self) -> None:
+        """Rewrites ``checksums.sha256`` over all files of the run, in the format of sha256sum."""
+        lines = [f"{file_digest(file)}  {file.relative_to(self.path).as_posix()}\n" for file in self._files()]
+        write_text(self.path / CHECKSUMS, "".join(lines))
+
+    def verify(self) -> None:
+        """Checks every listed file.
+
+        Raises:
+            InputMismatchError: a file was changed or is missing; names it.
+        """
+        listing = self.path / CHECKSUMS
+        if not listing.is_file():
+            raise RoadsenseError(f"{listing}: no such file; the run was not finished, run the pipeline again.")
+        for line in listing.read_text(encoding="utf-8").splitlines():
+            digest, name = line.split("  ", 1)
+            file = self.path / name
+            if not file.is_file() or file_digest(file) != digest:
+                raise InputMismatchError(f"{file}: is missing or has changed since the run was packaged.")

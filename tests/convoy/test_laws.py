@@ -1,0 +1,226 @@
+"""The laws that never break, each as a test that fails when the law is broken."""
+
+import json
+import subprocess
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import roadsense  # noqa: F401
+from roadsense.convoy.player import Player
+from roadsense.convoy.source import BUILT_IN
+from roadsense.convoy.world import EndReason
+from roadsense.evaluation.metrics import measure
+from roadsense.evaluation.rollout import play
+from roadsense.evaluation.statistics import clopper_pearson
+from roadsense.policies.baselines import make_baseline
+from roadsense.traffic.base import EGO, STEP_S
+
+pytestmark = pytest.mark.usefixtures("require_sumo")
+
+ZERO = np.zeros(1, np.float32)
+
+
+@pytest.fixture
+def make():
+    """Makes environments and closes them all."""
+    opened = []
+
+    def build(**kwargs):
+        opened.append(gym.make("Convoy-v0", disable_env_checker=True, **kwargs))
+        return opened[-1]
+
+    yield build
+    for env in opened:
+        env.close()
+
+
+def rollout(env, seed, steps=120, options=None, action=ZERO):
+    """Observations, rewards and true positions of an episode's first steps."""
+    observation, _ = env.reset(seed=seed, options=options)
+    seen, rewards, positions = [observation], [], [env.unwrapped.worlds.traffic.state.position_m[0].copy()]
+    for _ in range(steps):
+        observation, reward, terminated, truncated, _ = env.step(action)
+        seen.append(observation)
+        rewards.append(reward)
+        positions.append(env.unwrapped.worlds.traffic.state.position_m[0].copy())
+        if terminated or truncated:
+            break
+    return seen, np.array(rewards), np.array(positions)
+
+
+def flat(observations):
+    return np.concatenate([np.concatenate([part.ravel() for part in one.values()]) for one in observations])
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_law_1_everyone_is_on_the_road_at_0_as_stated(make, name):
+    env = make(scenario_list=[name])
+    for seed in range(3):
+        env.reset(seed=seed)
+        scenario, state = env.unwrapped.worlds.scenarios[0], env.unwrapped.worlds.traffic.state
+        cars = scenario.vehicles
+        assert state.alive[0].sum() == len(cars)
+        assert np.array_equal(state.speed_mps[0, : len(cars)], [car.depart_speed_mps for car in cars])
+        assert np.array_equal(state.position_m[0, : len(cars)], [car.depart_pos_m for car in cars])
+        assert (state.accel_mps2[0] == 0.0).all()
+        env.step(ZERO)  # a state left by an episode must not leak into the next
+
+
+def test_law_2_rows_are_shuffled_anew_and_capacity_means_nothing(make):
+    small, _, _ = rollout(make(max_peers=4, radio="ideal"), seed=3, steps=60)
+    large, _, _ = rollout(make(max_peers=16, radio="ideal"), seed=3, steps=60)
+    orders = set()
+    for a, b in zip(small, large, strict=True):
+        count = int(b["peer_mask"].sum())
+        assert a["peer_mask"].sum() == count
+        assert np.array_equal(np.sort(a["peers"][:count], axis=0), np.sort(b["peers"][:count], axis=0))
+        assert not b["peers"][b["peer_mask"] == 0].any()
+        orders.add(tuple(np.argsort(b["peers"][:count, 0])))
+    assert len(orders) > 10  # of the 24 orders of four peers
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_law_3_the_world_does_not_brake_for_the_policy(name):
+    """Nobody assists and the driver never looks: rank 1 braking to a stop ends in a collision, n >= 200 a road."""
+    player = Player(1, scenario_list=[name])
+    stated = {"hazard.rank": (1, 1), "hazard.release_share": 0.0, "driver.inattentive_share": 1.0,
+              "driver.inattention_s": None}  # fmt: skip
+    original = player.begin
+    player.begin = lambda chosen, options=None: original(chosen, {"episode": stated})  # type: ignore[method-assign]
+    try:
+        episodes = [measure(trace) for trace in play(make_baseline("none"), player, 200)]
+    finally:
+        player.close()
+    assert all(episode.hazard_happened and episode.hazard_rank == 1 for episode in episodes)
+    collisions = sum(episode.collision for episode in episodes)
+    print(f"{name}: {collisions}/200, 95 % interval {clopper_pearson(collisions, 200)}")
+    assert collisions >= 190
+
+
+def test_law_4_the_radio_changes_what_is_seen_and_nothing_that_is_scored(make):
+    heard, reward_heard, truth_heard = rollout(make(radio="convoy"), seed=11, steps=300)
+    silent, reward_silent, truth_silent = rollout(make(radio="off"), seed=11, steps=300)
+    assert np.array_equal(truth_heard, truth_silent)
+    assert np.array_equal(reward_heard, reward_silent)
+    assert sum(int(one["peer_mask"].sum()) for one in silent) == 0
+    assert sum(int(one["peer_mask"].sum()) for one in heard) > 300
+
+
+def test_law_5_nothing_is_known_before_it_arrived(make):
+    """Under the ideal radio a peer's row at t shows its state one tick earlier, carried on, never its present one."""
+    env = make(radio="ideal", scenario_list=["straight"])
+    options = {"episode": {"hazard.rank": (1, 1), "hazard.decel_mps2": (9.0, 9.0), "hazard.onset_s": (5.0, 5.0)}}
+    env.reset(seed=1, options=options)
+    worlds = env.unwrapped.worlds
+    for _ in range(56):
+        before = worlds.traffic.state.accel_mps2[0].copy()
+        observation, *_ = env.step(ZERO)
+        used = observation["peer_mask"] == 1
+        reported = np.sort(observation["peers"][used, 5] * 9.0)
+        alive = worlds.traffic.state.alive[0]
+        alive[EGO] = alive[EGO]
+        assert np.allclose(reported, np.sort(before[1:][alive[1:]]), atol=1e-5)
+    assert (before < -2.0).any()
+
+
+def test_law_6_same_seed_same_bits_alone_again_and_elsewhere(make):
+    env = make()
+    first, reward_first, truth_first = rollout(env, seed=5)
+    rollout(env, seed=99, steps=40)
+    again, reward_again, truth_again = rollout(env, seed=5)
+    elsewhere, reward_elsewhere, truth_elsewhere = rollout(make(), seed=5)  # a second one lives in a worker process
+    assert np.array_equal(flat(first), flat(again))
+    assert np.array_equal(flat(first), flat(elsewhere))
+    assert np.array_equal(reward_first, reward_again)
+    assert np.array_equal(truth_first, truth_again)
+    assert np.array_equal(truth_first, truth_elsewhere)
+    other, _, _ = rollout(env, seed=6)
+    assert not np.array_equal(flat(first)[: flat(other).size], flat(other)[: flat(first).size])
+
+
+def test_law_6_another_process_gives_the_same_bits(make):
+    script = (
+        "import hashlib, gymnasium as gym, numpy as np, roadsense\n"
+        "env = gym.make('Convoy-v0'); o, _ = env.reset(seed=5); h = hashlib.sha256()\n"
+        "for _ in range(60):\n"
+        "    o, r, *_ = env.step(np.zeros(1, np.float32)); h.update(o['peers'].tobytes() + np.float64(r).tobytes())\n"
+        "env.close(); print(h.hexdigest())\n"
+    )
+    run = [subprocess.run([sys.executable, "-c", script], capture_output=True, text=True) for _ in range(2)]
+    assert run[0].returncode == 0, run[0].stderr
+    assert run[0].stdout == run[1].stdout
+
+
+def test_law_6_world_i_of_a_batch_seeded_s_is_the_environment_seeded_s_plus_i(make):
+    vector = gym.make_vec("Convoy-v0", num_envs=3)
+    batch, _ = vector.reset(seed=40)
+    seen = [[{name: part[i] for name, part in batch.items()}] for i in range(3)]
+    for _ in range(50):
+        batch, _, _, _, _ = vector.step(np.zeros((3, 1), np.float32))
+        for i in range(3):
+            seen[i].append({name: part[i] for name, part in batch.items()})
+    vector.close()
+    env = make()
+    for i in range(3):
+        alone, _, _ = rollout(env, seed=40 + i, steps=50)
+        assert np.array_equal(flat(alone), flat(seen[i]))
+
+
+def test_law_6_naming_a_scenario_shifts_no_draw(make):
+    env = make()
+    env.reset(seed=8)
+    drawn = env.unwrapped.worlds.scenarios[0].scenario_id
+    record = env.unwrapped.worlds.records[0].copy()
+    env.reset(seed=8, options={"scenario_id": drawn})
+    named = env.unwrapped.worlds.records[0]
+    assert record.tobytes() == named.tobytes()
+
+
+def test_law_7_training_draws_scenarios_and_a_list_is_walked(make):
+    drawing, walking = make(), make(scenario_list=["curve", "straight"])
+    names = {"draw": [], "walk": []}
+    drawing.reset(seed=1)
+    walking.reset(seed=1)
+    for _ in range(12):
+        for key, env in (("draw", drawing), ("walk", walking)):
+            names[key].append(env.unwrapped.worlds.scenarios[0].scenario_id)
+            env.reset()
+    assert names["walk"] == ["curve", "straight"] * 6
+    assert set(names["draw"]) == set(BUILT_IN)
+    assert names["draw"] != sorted(names["draw"])
+
+
+def test_law_8_a_step_is_a_tenth_of_a_second(make):
+    env = make(scenario_list=["straight"])
+    env.reset(seed=2)
+    state = env.unwrapped.worlds.traffic.state
+    for _ in range(20):
+        before = state.position_m[0].copy()
+        env.step(np.array([0.3], np.float32))
+        moved = state.position_m[0] - before
+        assert np.allclose(moved, state.speed_mps[0] * 0.1, atol=1e-9)
+    assert STEP_S == 0.1
+
+
+def test_end_reasons_and_contact_are_our_own(make):
+    env = make(scenario_list=["straight"])
+    stated = {"hazard.rank": (1, 1), "hazard.release_share": 0.0, "hazard.decel_mps2": (9.0, 9.0)}
+    env.reset(seed=4, options={"episode": stated})
+    ended = False
+    while not ended:
+        _, _, terminated, truncated, info = env.step(ZERO)
+        ended = terminated or truncated
+    assert terminated
+    assert info["end_reason"] == EndReason.COLLISION
+    assert info["gap_m"] <= 0.0
+    assert info["reward_terms"]["collision"] <= -100.0
+
+
+def test_the_spec_survives_json(make):
+    env = gym.make("roadsense/Convoy-v0", max_peers=5, reward={"jerk": 0.0})
+    spec = json.loads(env.spec.to_json())
+    assert spec["kwargs"] == {"max_peers": 5, "reward": {"jerk": 0.0}}
+    env.close()
