@@ -38,12 +38,16 @@ def canonical_digest(document: Any) -> str:
 
 
 def git_state(folder: Path) -> tuple[str, bool]:
-    """(commit, dirty) of the checkout that ``folder`` lies in; ("unknown", False) outside of one."""
+    """(commit, dirty) of the checkout that ``folder`` lies in, or of the one an image was built from.
+
+    ("unknown", False) where neither is known.
+    """
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
-        return "unknown", False
+        built_from, mark, _ = os.environ.get("ROADSENSE_GIT_COMMIT", "unknown").partition("-dirty")
+        return built_from, bool(mark)
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -184,11 +184,11 @@ def test_law_7_training_draws_scenarios_and_a_list_is_walked(make):
     names = {"draw": [], "walk": []}
     drawing.reset(seed=1)
     walking.reset(seed=1)
-    for _ in range(12):
+    for _ in range(24):
         for key, env in (("draw", drawing), ("walk", walking)):
             names[key].append(env.unwrapped.worlds.scenarios[0].scenario_id)
             env.reset()
-    assert names["walk"] == ["curve", "straight"] * 6
+    assert names["walk"] == ["curve", "straight"] * 12
     assert set(names["draw"]) == set(BUILT_IN)
     assert names["draw"] != sorted(names["draw"])
 

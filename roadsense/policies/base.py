@@ -1,0 +1,36 @@
+"""What a policy is: a function of observations, for all worlds at once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadsense.convoy.observation import Observation
+from roadsense.traffic.base import TrafficState
+
+
+class Truth(NamedTuple):
+    """The true state of all worlds; only privileged policies may read it."""
+
+    records: NDArray[np.void]
+    """[world] of :data:`roadsense.convoy.world.WORLD_DTYPE`."""
+    traffic: TrafficState
+    """[world, car]."""
+
+
+class Policy(Protocol):
+    """Decides for every world of a batch."""
+
+    name: str
+    control: str
+    """``"brake"`` or ``"acceleration"``: the control whose actions it gives."""
+    privileged: bool
+    """Whether it reads the truth."""
+
+    def reset(self, chosen: NDArray[np.bool_]) -> None:
+        """Forgets the state of the chosen worlds, [world]; called before their first step."""
+
+    def act(self, observation: Observation, truth: Truth) -> NDArray[np.float64]:
+        """Actions [world] for the observations."""
