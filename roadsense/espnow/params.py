@@ -100,7 +100,7 @@ class Latency(_Section):
 
     @property
     def longest_ms(self) -> float:
-        """A latency that is never exceeded in practice: twenty scales beyond the gamma's mean, below 2e-8 of draws."""
+        """A latency that fewer than one draw in 1e8 exceeds: twenty scales beyond the gamma's mean, and the tail."""
         tail = self.tail_ms[1] if self.tail_probability > 0 else 0.0
         return self.shift_ms + (self.shape + 20.0 * max(1.0, math.sqrt(self.shape))) * self.scale_ms + tail
 

@@ -1,0 +1,26 @@
+"""The radio stands alone: it knows nothing of traffic, environment or learning."""
+
+import ast
+from pathlib import Path
+
+import roadsense.espnow
+
+ALLOWED = {"_data", "errors", "espnow", "jit", "philox", "randomness"}
+OUTSIDE = {"numpy", "pydantic"}
+
+
+def test_espnow_imports_only_what_lies_below_it():
+    folder = Path(roadsense.espnow.__file__).parent
+    seen = set()
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                seen |= {name.name for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0
+                seen.add(str(node.module))
+    own = {name.split(".")[1] for name in seen if name.startswith("roadsense")}
+    other = {name.split(".")[0] for name in seen if not name.startswith("roadsense")}
+    standard = {"__future__", "collections", "hashlib", "itertools", "json", "math", "pathlib", "typing"}
+    assert own == ALLOWED
+    assert other <= OUTSIDE | standard
