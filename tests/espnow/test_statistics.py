@@ -49,6 +49,13 @@ def test_loss_and_bursts_by_distance(name):
         assert abs(exits - 1.0 / burst) < z * math.sqrt((1 - 1 / burst) / burst / bad.sum()), "P(exit) = 1 / mean burst"
 
 
+def test_links_and_worlds_lose_independently():
+    lost = _losses(changed("drive", beacon={"drift_ppm_sd": 0.0}), [30.0] * 4, seeds=SEEDS[:4]).reshape(STEPS, 16)
+    memory = 1.0 - 1.0 / ((1.0 - 0.21) * 2.1)
+    spread = math.sqrt((1 + memory**2) / (1 - memory**2) / STEPS)
+    assert np.abs(np.corrcoef(lost.T) - np.eye(16)).max() < _z(120) * spread
+
+
 def test_first_beacons_all_lost():
     p, burst, seeds = 0.3, 4.6, range(40_000)
     params = changed("ideal", loss={"probability": (p,), "mean_burst": (burst,)}, beacon={"drift_ppm_sd": 0.0})
