@@ -1,0 +1,191 @@
+"""What a training is told: a preset or YAML file, then overrides from the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from roadsense._data import params_dir
+from roadsense.convoy.world import Control
+from roadsense.errors import ParamsError, RoadsenseError, UsageError, nearest
+from roadsense.policies.signature import Widths
+
+ALGORITHMS = ("ppo", "recurrent-ppo")
+PRESETS = ("quick", "standard")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything a training depends on; two trainings with equal configs give the same weights."""
+
+    dataset_dir: str | None = None
+    """Root of the dataset trained on (its split ``train``); none: the built-in scenarios."""
+    eval_dir: str | None = None
+    """Root of the dataset whose split ``val`` selects the best checkpoint; none: ``dataset_dir``."""
+    run_dir: str = "runs/train"
+    """Folder of the result."""
+    seed: int = 0
+    """Seeds weights, exploration and episodes; world i is seeded seed + i."""
+    emulator_params: str | None = None
+    """Radio parameters instead of the dataset's: a name or a JSON file."""
+    control: str = "brake"
+    """``brake`` (assistant over a driver) or ``acceleration`` (the policy drives alone)."""
+    messages_per_peer: int = 1
+    """Newest messages of each peer in the observation."""
+
+    algorithm: str = "ppo"
+    """``ppo`` or ``recurrent-ppo``."""
+    total_timesteps: int = 1_000_000
+    """Steps of experience over all worlds; rounded up to whole rollouts."""
+    n_envs: int = 8
+    """Worlds that drive side by side, each a SUMO process."""
+    n_steps: int = 512
+    """Steps of each world between two updates."""
+    batch_size: int = 1024
+    """Steps in one gradient."""
+    n_epochs: int = 10
+    """Passes over a rollout in one update."""
+    learning_rate: float = 5e-4
+    """Of Adam, at the start."""
+    learning_rate_end: float = 1e-4
+    """Of Adam, at the end; linear in between."""
+    gamma: float = 0.99
+    """Discount of a step."""
+    gae_lambda: float = 0.95
+    """Decay of generalised advantage estimation."""
+    clip_range: float = 0.2
+    """Clip range of PPO."""
+    vf_coef: float = 0.5
+    """Weight of the critic's loss."""
+    max_grad_norm: float = 0.5
+    """Largest norm of a gradient."""
+    target_kl: float | None = None
+    """Ends an update early above 1.5 times this divergence; none: never."""
+    reward_clip: float = 10.0
+    """Largest normalised reward."""
+    log_std_start: float = -2.0
+    """Logarithm of the exploration noise at the start; annealed, not learned."""
+    log_std_end: float = -3.4
+    """And at the end: clipped noise can only brake, so the policy must not come to rely on it."""
+    initial_action: float = -0.1
+    """Mean action at the start; a little below 0, so that noise seldom passes the dead band."""
+
+    phi_widths: tuple[int, ...] = (32, 32)
+    """Widths of the encoder of a peer row."""
+    head_widths: tuple[int, ...] = (64,)
+    """Widths of the actor's hidden layers after pooling."""
+    critic_widths: tuple[int, ...] = (64, 64)
+    """Widths of the critic's hidden layers after pooling; its encoder is its own."""
+    lstm_width: int = 16
+    """Width of the memory of ``recurrent-ppo``."""
+
+    eval_every: int = 100_000
+    """Steps between two validations."""
+    eval_episodes: int = 40
+    """Episodes of a validation, always the same ones."""
+    checkpoint_every: int = 100_000
+    """Steps between two checkpoints."""
+    torch_threads: int = 1
+    """Threads of torch; more gain nothing with networks of this size."""
+    tensorboard: bool = True
+    """Whether to write TensorBoard files."""
+
+    def __post_init__(self) -> None:
+        _known("algorithm", self.algorithm, ALGORITHMS)
+        _known("control", self.control, [control.name.lower() for control in Control])
+        for name in ("total_timesteps", "n_envs", "n_steps", "n_epochs", "messages_per_peer", "lstm_width",
+                     "eval_every", "eval_episodes", "checkpoint_every", "torch_threads"):  # fmt: skip
+            _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        # advantages are normalised over a batch: of one step they would be 0 / 0
+        _require("batch_size", self.batch_size, self.batch_size >= 2, "at least 2")
+        rollout = self.n_envs * self.n_steps
+        _require(
+            "n_envs * n_steps", rollout, rollout % self.batch_size == 0, f"a multiple of batch_size ({self.batch_size})"
+        )
+        for name in ("learning_rate", "learning_rate_end", "vf_coef", "max_grad_norm", "reward_clip"):
+            _require(name, getattr(self, name), getattr(self, name) > 0.0, "above 0")
+        for name in ("gamma", "gae_lambda", "clip_range"):
+            _require(name, getattr(self, name), 0.0 < getattr(self, name) <= 1.0, "above 0 and at most 1")
+        for name in ("phi_widths", "head_widths", "critic_widths"):
+            widths = getattr(self, name)
+            _require(name, widths, len(widths) >= 1 and min(widths) >= 1, "one or more positive numbers")
+        _require("seed", self.seed, 0 <= self.seed < 2**32 - self.n_envs, "from 0 to 2^32 - n_envs - 1")
+
+    @property
+    def widths(self) -> Widths:
+        """Layer widths of the actor."""
+        lstm = self.lstm_width if self.algorithm == "recurrent-ppo" else 0
+        return Widths(phi=self.phi_widths, lstm=lstm, head=self.head_widths)
+
+    def document(self) -> dict[str, Any]:
+        """The configuration as JSON."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
+
+
+def _known(name: str, value: str, choices: Any) -> None:
+    if value not in choices:
+        raise UsageError(f"{name} {value!r} is unknown; {nearest(value, choices)}")
+
+
+def _require(name: str, value: object, holds: bool, what: str) -> None:
+    if not holds:
+        raise UsageError(f"{name} is {value}; it must be {what}.")
+
+
+_ADAPTER: TypeAdapter[TrainConfig] = TypeAdapter(TrainConfig)
+_FIELDS = tuple(field.name for field in dataclasses.fields(TrainConfig))
+
+
+def _checked(values: Mapping[str, Any], where: str, kind: type[RoadsenseError]) -> None:
+    for key in values:
+        if key not in _FIELDS:
+            raise kind(f"{where}: {key!r} is unknown; {nearest(str(key), _FIELDS)}")
+
+
+def read_train_config(preset: str | Path = "standard", overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+    """A preset or a YAML file, with the given values put over it.
+
+    Args:
+        preset: ``quick``, ``standard``, or the path of a YAML file.
+        overrides: field → value; None values are left out.
+
+    Raises:
+        UsageError: there is no such preset, or an override is unknown or impossible.
+        ParamsError: the YAML file cannot be read, or holds an unknown or impossible value.
+    """
+    path = params_dir() / "train" / f"{preset}.yaml" if str(preset) in PRESETS else Path(preset)
+    if path.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"preset {str(preset)!r} is unknown; {nearest(str(preset), PRESETS)}")
+    try:
+        stated = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file; give a YAML file or one of {', '.join(PRESETS)}.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParamsError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())}).") from None
+    if not isinstance(stated, dict):
+        raise ParamsError(f"{path}: must hold `name: value` lines.")
+    _checked(stated, str(path), ParamsError)
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    _checked(given, "training options", UsageError)
+    try:
+        _validated(stated)
+    except UsageError as error:
+        # what is impossible in the file alone may be mended by an override, what has the wrong type may not
+        if not given:
+            raise ParamsError(f"{path}: {error}") from None
+    return _validated({**stated, **given})
+
+
+def _validated(values: Mapping[str, Any]) -> TrainConfig:
+    try:
+        return _ADAPTER.validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "training options"
+        raise UsageError(f"{name} is {first['input']!r}; {first['msg']}.") from None

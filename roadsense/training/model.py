@@ -1,0 +1,128 @@
+"""The learner: PPO of Stable-Baselines3 over Deep Sets, and the actor inside it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecEnv
+
+from roadsense.errors import RoadsenseError
+from roadsense.files import write_bytes
+from roadsense.policies.deep_sets import DeepSetsExtractor
+from roadsense.training.config import TrainConfig
+
+DUMP_NAME = "nan.npz"
+
+AnyPPO = PPO | RecurrentPPO
+
+
+class DivergedError(RoadsenseError):
+    """Training produced numbers that are not finite."""
+
+
+class _Watched:
+    """Looks after every update that the weights are still numbers, and then logs it."""
+
+    dump_dir: Path | None = None
+
+    def train(self) -> None:
+        model: Any = self
+        try:
+            super().train()  # type: ignore[misc]
+        except ValueError as error:  # torch's distributions refuse NaN before an update is through
+            if "invalid values" not in str(error):
+                raise
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in model.policy.parameters()):
+            raise DivergedError(self._report(model))
+        model.dump_logs(model.num_timesteps // (model.n_steps * model.n_envs))  # rollout and its update in one row
+
+    def _report(self, model: Any) -> str:
+        said = f"training diverged at step {model.num_timesteps}: a weight is not a finite number"
+        remedy = "lower learning_rate or max_grad_norm"
+        if self.dump_dir is None:
+            return f"{said}; {remedy}."
+        path = self.dump_dir / DUMP_NAME
+        buffer = model.rollout_buffer
+        arrays = dict(buffer.observations) | {
+            name: getattr(buffer, name) for name in ("actions", "rewards", "returns", "values")
+        }
+        dump = io.BytesIO()
+        np.savez_compressed(dump, **arrays, seeds=np.array(model.env.player.seeds, np.uint64))
+        write_bytes(path, dump.getvalue())
+        return f"{said}; the last rollout lies in {path}; {remedy}."
+
+
+class _WatchedPPO(_Watched, PPO):
+    pass
+
+
+class _WatchedRecurrentPPO(_Watched, RecurrentPPO):
+    pass
+
+
+def build_model(config: TrainConfig, env: VecEnv, dump_dir: Path | None = None) -> AnyPPO:
+    """A fresh learner.
+
+    Args:
+        config: of the training.
+        env: to learn in.
+        dump_dir: where the last rollout is left if training diverges.
+    """
+    recurrent = config.algorithm == "recurrent-ppo"
+    start, end = config.learning_rate, config.learning_rate_end
+    policy_kwargs: dict[str, Any] = {
+        "features_extractor_class": DeepSetsExtractor,
+        "features_extractor_kwargs": {"phi_widths": config.phi_widths},
+        # the critic must not bend the actor's view of the peers
+        "share_features_extractor": False,
+        "net_arch": {"pi": list(config.head_widths), "vf": list(config.critic_widths)},
+        "activation_fn": torch.nn.ReLU,
+        "log_std_init": config.log_std_start,
+    }
+    if recurrent:
+        policy_kwargs |= {"lstm_hidden_size": config.lstm_width, "enable_critic_lstm": True}
+    model: AnyPPO = (_WatchedRecurrentPPO if recurrent else _WatchedPPO)(
+        "MultiInputLstmPolicy" if recurrent else "MultiInputPolicy",
+        env,
+        learning_rate=lambda remaining: end + (start - end) * remaining,
+        n_steps=config.n_steps,
+        batch_size=config.batch_size,
+        n_epochs=config.n_epochs,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+        clip_range=config.clip_range,
+        vf_coef=config.vf_coef,
+        max_grad_norm=config.max_grad_norm,
+        target_kl=config.target_kl,
+        policy_kwargs=policy_kwargs,
+        seed=config.seed,
+        device="cpu",
+    )
+    model.dump_dir = dump_dir  # type: ignore[union-attr]
+    model.policy.log_std.requires_grad_(False)  # annealed by a callback
+    with torch.no_grad():
+        torch.nn.init.constant_(model.policy.action_net.bias, config.initial_action)  # type: ignore[arg-type]
+    return model
+
+
+def actor_tensors(model: AnyPPO) -> dict[str, NDArray[np.float32]]:
+    """The parameters that decide, under the names of :class:`roadsense.policies.deep_sets.DeepSetsActor`."""
+    policy: Any = model.policy
+    found: dict[str, torch.Tensor] = {
+        f"phi.{name}": value for name, value in policy.pi_features_extractor.encoder.state_dict().items()
+    }
+    hidden = [layer for layer in policy.mlp_extractor.policy_net if isinstance(layer, torch.nn.Linear)]
+    for k, layer in enumerate([*hidden, policy.action_net]):
+        found[f"head.{k}.weight"], found[f"head.{k}.bias"] = layer.weight, layer.bias
+    if hasattr(policy, "lstm_actor"):
+        lstm = policy.lstm_actor
+        found["lstm.weight_ih"], found["lstm.weight_hh"] = lstm.weight_ih_l0, lstm.weight_hh_l0
+        found["lstm.bias"] = lstm.bias_ih_l0 + lstm.bias_hh_l0
+    return {name: value.detach().cpu().numpy().copy() for name, value in sorted(found.items())}

@@ -1,0 +1,272 @@
+"""Trains a policy with Stable-Baselines3 and leaves it in a folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save as to_safetensors
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+
+from roadsense.convoy.player import Player
+from roadsense.convoy.source import open_source
+from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError
+from roadsense.files import cannot_write, write_bytes, write_json
+from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME, Signature
+from roadsense.runs import canonical_digest, git_state
+from roadsense.training.callbacks import AnnealNoise, Every, ShowProgress
+from roadsense.training.checkpoints import BEST, LAST, read_facts, restore_model, save_checkpoint
+from roadsense.training.config import TrainConfig
+from roadsense.training.log import LOG_NAME, TENSORBOARD_DIR, UpdateLog, open_logger
+from roadsense.training.model import AnyPPO, actor_tensors, build_model
+from roadsense.training.reward_scale import RewardScale
+from roadsense.training.validation import Validation, validate
+from roadsense.training.vec_env import ConvoyVecEnv
+
+MODEL_NAME = "model.zip"
+RESULT_NAME = "training.json"
+_NEVER = 10**9
+"""A number of updates no training reaches: every update logs itself (``model.py``)."""
+
+
+def write_policy(run_dir: Path, model: AnyPPO, config: TrainConfig) -> Signature:
+    """Writes ``policy.safetensors`` (the actor alone) and ``signature.json``; the same weights give the same bytes."""
+    tensors = actor_tensors(model)
+    signature = Signature.of(tensors, config.widths, config.control, config.messages_per_peer)
+    write_bytes(run_dir / WEIGHTS_NAME, to_safetensors(tensors))  # no metadata: two keys of it would shuffle the bytes
+    write_json(run_dir / SIGNATURE_NAME, signature.document())
+    return signature
+
+
+@dataclass
+class _Training:
+    """A training under way."""
+
+    config: TrainConfig
+    env: ConvoyVecEnv
+    model: AnyPPO
+    updates: UpdateLog
+    val_player: Player
+    resumed_at: list[int] = field(default_factory=list)
+    validations: list[dict[str, Any]] = field(default_factory=list)
+    best: Validation | None = None
+
+    @property
+    def run_dir(self) -> Path:
+        return Path(self.config.run_dir)
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint states beside weights and optimiser."""
+        commit, dirty = git_state(Path(__file__).parent)
+        scale = self.env.scale
+        return {
+            "config": self.config.document(),
+            "seeds": {"root": self.config.seed, "episodes_begun": self.env.played},
+            "git_commit": commit,
+            "git_dirty": dirty,
+            "dataset_digest": self.env.player.source.digest,
+            "radio_digest": self.env.player.params.digest,
+            "timesteps": self.model.num_timesteps,
+            "reward_scale": None if scale is None else scale.state(),
+            "resumed_at": self.resumed_at,
+            "validations": self.validations,
+            "best": None if self.best is None else list(self.best),
+        }
+
+    def save_last(self) -> None:
+        save_checkpoint(self.run_dir / LAST, self.model, self.facts())
+
+    def validate(self) -> None:
+        """Judges the deterministic policy and keeps it if it is the best so far."""
+        steps = self.model.num_timesteps
+        if self.validations and self.validations[-1]["timesteps"] == steps:
+            return
+        tensors = actor_tensors(self.model)
+        signature = Signature.of(tensors, self.config.widths, self.config.control, self.config.messages_per_peer)
+        found = validate(self.val_player, self.config.eval_episodes, tensors, signature, steps)
+        self.validations.append(found.document())
+        self.model.logger.record("val/collisions", found.collisions)
+        self.model.logger.record("val/false_brakes_per_km", found.false_brakes_per_km)
+        self.model.logger.record("val/average_reward", -found.minus_average_reward)
+        if found.better_than(self.best):
+            self.best = found
+            save_checkpoint(self.run_dir / BEST, self.model, self.facts())
+
+    def resume(self) -> None:
+        """Takes the last checkpoint over."""
+        path = self.run_dir / LAST
+        facts = read_facts(path)
+        restore_model(path, self.model)
+        self.model.num_timesteps = int(facts["timesteps"])
+        self.env.resume_at(facts["seeds"]["episodes_begun"])
+        if self.env.scale is not None:
+            self.env.scale.restore(facts["reward_scale"])
+        self.validations = list(facts["validations"])
+        self.best = None if facts["best"] is None else Validation(*facts["best"])
+        self.resumed_at = [*facts["resumed_at"], self.model.num_timesteps]
+        # the stream of exploration goes on elsewhere than it began, the same for every continuation at this step
+        torch.manual_seed(self.config.seed + self.model.num_timesteps)
+        np.random.seed((self.config.seed + self.model.num_timesteps) % 2**32)  # noqa: NPY002 - SB3 shuffles with it
+
+    def learn(self, progress: bool, extra: BaseCallback | None) -> None:
+        """Trains to the end."""
+        config, model = self.config, self.model
+        callbacks: list[BaseCallback] = [
+            AnnealNoise(config.log_std_start, config.log_std_end, config.total_timesteps),
+            ShowProgress(config.total_timesteps, progress),
+            Every(config.eval_every, self.validate),
+            Every(config.checkpoint_every, self.save_last),
+        ]
+        remaining = config.total_timesteps - model.num_timesteps
+        if remaining > 0:
+            model.learn(
+                remaining, CallbackList([*callbacks, *([extra] if extra else [])]),
+                log_interval=_NEVER, reset_num_timesteps=model.num_timesteps == 0,
+            )  # fmt: skip
+        self.validate()
+        model.logger.dump(model.num_timesteps)  # the last validation
+        self.save_last()
+
+    def finish(self) -> dict[str, Any]:
+        """Leaves the best policy in the run folder, and what the training looked like."""
+        best, rows = self.run_dir / BEST, self.updates.rows
+        facts = self.facts()
+        restore_model(best, self.model)
+        try:
+            write_bytes(self.run_dir / MODEL_NAME, best.read_bytes())
+        except OSError as error:
+            raise cannot_write(self.run_dir / MODEL_NAME, error) from None
+        signature = write_policy(self.run_dir, self.model, self.config)
+        explained = [row["explained_variance"] for row in rows]
+        result = {
+            "finished": True,
+            **{key: facts[key] for key in ("config", "git_commit", "git_dirty", "dataset_digest", "radio_digest",
+                                           "timesteps", "resumed_at", "validations")},
+            "best": self.best.document() if self.best else None,
+            "weights_digest": signature.weights_digest,
+            "seconds": round(self.updates.seconds, 2),
+            "steps_per_s": round(facts["timesteps"] / self.updates.seconds, 1),
+            "explained_variance": _summary(explained),
+            "curve": {name: [_number(row[name]) for row in rows]
+                      for name in ("timesteps", "episode_reward", "collision_share", "explained_variance",
+                                   "approx_kl", "noise_std", "steps_per_s")},
+        }  # fmt: skip
+        write_json(self.run_dir / RESULT_NAME, result)
+        return result
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _summary(values: list[float]) -> dict[str, Any]:
+    known = [value for value in values if np.isfinite(value)]
+    if not known:
+        return {"n": 0, "last": None, "median": None, "median_last_quarter": None}
+    return {
+        "n": len(known),
+        "last": known[-1],
+        "median": float(np.median(known)),
+        "median_last_quarter": float(np.median(known[-max(1, len(known) // 4) :])),
+    }
+
+
+def _player(config: TrainConfig, dataset_dir: str | None, split: str, num_worlds: int) -> Player:
+    source = open_source(dataset_dir=dataset_dir, split=split)
+    # rows of padding cost time and mean nothing to the network
+    capacity = max(max(len(scenario.vehicles) - 1 for scenario in source.all()), 1)
+    return Player(
+        num_worlds, dataset_dir=dataset_dir, split=split, radio=config.emulator_params, control=config.control,
+        max_peers=capacity, messages_per_peer=config.messages_per_peer,
+    )  # fmt: skip
+
+
+def _earlier(config: TrainConfig) -> dict[str, Any] | None:
+    """The configuration and state an earlier call left in the run folder, if any."""
+    run_dir = Path(config.run_dir)
+    result, last = run_dir / RESULT_NAME, run_dir / LAST
+    if result.is_file():
+        try:
+            found = dict(json.loads(result.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise RoadsenseError(f"{result}: cannot be read ({error}); remove it to train anew.") from None
+    elif last.is_file():
+        found = read_facts(last)
+    else:
+        return None
+    before, now = dict(found.get("config", {})), config.document()
+    for one in (before, now):
+        one.pop("run_dir", None)  # a folder may be moved
+    if canonical_digest(before) != canonical_digest(now):
+        changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+        raise InputMismatchError(
+            f"{run_dir}: holds a training with another {', '.join(changed)}; name another run_dir or remove it."
+        )
+    return found
+
+
+def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback | None = None) -> dict[str, Any]:
+    """Trains, or continues a training that was stopped, and leaves the result in ``config.run_dir``.
+
+    The folder then holds ``model.zip`` (the best checkpoint), ``policy.safetensors`` and ``signature.json`` (its
+    actor), ``training.csv`` and ``training.json`` (figures), ``checkpoints/`` and ``tensorboard/``. A finished training
+    is not repeated.
+
+    Args:
+        config: of the training.
+        progress: whether to show a bar on stderr.
+        callback: a further callback of Stable-Baselines3.
+
+    Returns:
+        The content of ``training.json``.
+
+    Raises:
+        InputMismatchError: the folder holds a training with another configuration or dataset.
+        StoppedError: Ctrl-C; the last checkpoint and a policy were saved, and the same call continues.
+        DivergedError: weights are no longer finite.
+    """
+    earlier = _earlier(config)
+    if earlier is not None and earlier.get("finished"):
+        return earlier
+    run_dir = Path(config.run_dir)
+    if earlier is None:  # a training that was killed before its first checkpoint
+        shutil.rmtree(run_dir / TENSORBOARD_DIR, ignore_errors=True)
+    torch.set_num_threads(config.torch_threads)
+    env = ConvoyVecEnv(
+        _player(config, config.dataset_dir, "train", config.n_envs),
+        RewardScale(config.n_envs, config.gamma, config.reward_clip),
+    )
+    try:
+        val_player = _player(config, config.eval_dir or config.dataset_dir, "val", 1)
+    except BaseException:
+        env.close()
+        raise
+    try:
+        if earlier is not None and earlier["dataset_digest"] != env.player.source.digest:
+            raise InputMismatchError(f"{run_dir}: was begun on another dataset; name another run_dir or remove it.")
+        model = build_model(config, env, run_dir)
+        updates = UpdateLog(run_dir / LOG_NAME, int(earlier["timesteps"]) if earlier else 0)
+        model.set_logger(open_logger(run_dir, updates, config.tensorboard))
+        training = _Training(config, env, model, updates, val_player)
+        if earlier is not None:
+            training.resume()
+        try:
+            training.learn(progress, callback)
+        except KeyboardInterrupt:
+            training.save_last()
+            write_policy(run_dir, model, config)
+            raise StoppedError(
+                f"{run_dir}: training stopped at step {model.num_timesteps} of {config.total_timesteps}; {LAST} holds "
+                "it, and the same command continues."
+            ) from None
+        finally:
+            model.logger.close()
+        return training.finish()
+    finally:
+        env.close()
+        val_player.close()

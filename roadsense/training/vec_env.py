@@ -1,0 +1,118 @@
+"""The convoy as Stable-Baselines3 wants it: all worlds in one call, an ended one begins anew in the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
+
+from roadsense.convoy.player import Player
+from roadsense.convoy.spaces import action_space, observation_space
+from roadsense.errors import RoadsenseError
+from roadsense.training.reward_scale import RewardScale
+
+_COLLISION = 1
+
+
+class ConvoyVecEnv(VecEnv):
+    """Worlds of a :class:`Player` behind the interface of Stable-Baselines3.
+
+    ``infos`` are empty but for ended worlds, which state ``terminal_observation``, ``TimeLimit.truncated`` and
+    ``episode`` (``r`` return before normalisation, ``l`` steps, ``collision``).
+
+    Args:
+        player: worlds to play in.
+        scale: normalises rewards; None leaves them as they are.
+
+    Attributes:
+        played: episodes begun, by world.
+    """
+
+    def __init__(self, player: Player, scale: RewardScale | None = None) -> None:
+        self.player, self.worlds, self.scale = player, player.worlds, scale
+        config = player.worlds.config
+        space = observation_space(config.max_peers * config.messages_per_peer)
+        super().__init__(player.num_worlds, space, action_space(config.control))
+        self._low = float(np.asarray(self.action_space.low)[0])  # type: ignore[attr-defined]
+        self._actions = np.zeros(self.num_envs)
+        self._returns = np.zeros(self.num_envs)
+        self._lengths = np.zeros(self.num_envs, np.int64)
+        self.played = [0] * self.num_envs
+
+    def resume_at(self, played: Sequence[int]) -> None:
+        """Lets the next ``reset`` go on after that many episodes of every world instead of repeating them."""
+        self.played = list(played)
+
+    def reset(self) -> dict[str, NDArray[Any]]:
+        """Begins an episode in every world, after ``seed`` the first ones of the new seeds."""
+        for world, seed in enumerate(self._seeds):
+            if seed is not None:
+                self.player.reseed(world, seed, self.played[world])
+        self._reset_seeds()
+        self._reset_options()
+        self._begin(np.ones(self.num_envs, np.bool_))
+        return self._observation()
+
+    def step_async(self, actions: NDArray[np.float32]) -> None:
+        self._actions[:] = actions[:, 0]
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Moves all worlds by 0.1 s. All arrays are the caller's own."""
+        if np.isnan(self._actions).any():
+            raise RoadsenseError("an action is NaN; the policy has diverged.")
+        self.worlds.step(np.clip(self._actions, self._low, 1.0))
+        reasons = self.worlds.records["end_reason"]
+        rewards, done = self.worlds.rewards.astype(np.float32), reasons > 0
+        self._returns += self.worlds.rewards
+        self._lengths += 1
+        if self.scale is not None:
+            rewards = self.scale(self.worlds.rewards, done)
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if done.any():
+            seen = self.worlds.observation
+            for world in np.flatnonzero(done).tolist():
+                infos[world] = {
+                    "terminal_observation": {name: array[world].copy() for name, array in seen._asdict().items()},
+                    "TimeLimit.truncated": bool(reasons[world] != _COLLISION),
+                    "episode": {
+                        "r": float(self._returns[world]),
+                        "l": int(self._lengths[world]),
+                        "collision": bool(reasons[world] == _COLLISION),
+                    },
+                }
+            self._begin(done)
+        return self._observation(), rewards, done, infos
+
+    def _begin(self, chosen: NDArray[np.bool_]) -> None:
+        self.player.begin(chosen)
+        self._returns[chosen], self._lengths[chosen] = 0.0, 0
+        for world in np.flatnonzero(chosen).tolist():
+            self.played[world] += 1
+
+    def _observation(self) -> dict[str, NDArray[Any]]:
+        return {name: array.copy() for name, array in self.worlds.observation._asdict().items()}
+
+    def close(self) -> None:
+        """Gives the engines back; calling it again does nothing."""
+        self.player.close()
+
+    # --- the rest of the interface: one object stands for all worlds
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        value = None if attr_name == "render_mode" else getattr(self, attr_name)
+        return [value for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        setattr(self, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        raise NotImplementedError(f"worlds have no methods of their own ({method_name}).")
+
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
+        wanted: Iterable[int] = self._get_indices(indices)
+        return [False for _ in wanted]
+
+    def get_images(self) -> list[Any]:
+        return []
