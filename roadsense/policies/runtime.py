@@ -47,6 +47,10 @@ class _Learned:
         self._hidden[chosen] = 0.0
         self._cell[chosen] = 0.0
 
+    def remember(self, hidden: NDArray[np.float32], cell: NDArray[np.float32]) -> None:
+        """Sets what every world remembers, both [world, lstm]."""
+        self._hidden, self._cell = hidden, cell
+
 
 class DeepSetsPolicy(_Learned):
     """The network from its parameters: deterministic, the same bits alone and in a batch."""

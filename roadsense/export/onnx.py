@@ -1,0 +1,200 @@
+"""The policy as an ONNX file, and the proof that it decides as the network it was made from."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from roadsense.convoy.observation import NUM_EGO, NUM_PEER, Observation
+from roadsense.errors import RoadsenseError
+from roadsense.files import write_bytes
+from roadsense.policies.deep_sets import DeepSetsActor, actor_of
+from roadsense.policies.runtime import ONNX_METADATA_KEY, load_policy, read_weights
+from roadsense.policies.signature import read_signature
+
+ONNX_NAME = "model.onnx"
+OPSET = 20
+
+PARITY_BOUND = 1e-5
+"""Largest difference of two actions that counts as the same."""
+
+_PADDING = 3
+_CHUNK = 4096
+
+
+def load_actor(run_dir: str | Path) -> DeepSetsActor:
+    """The torch network of a run folder; raises as :func:`roadsense.policies.runtime.load_policy`."""
+    signature = read_signature(Path(run_dir))
+    return actor_of(read_weights(Path(run_dir), signature), signature)
+
+
+def export_onnx(run_dir: str | Path) -> Path:
+    """Writes ``model.onnx`` beside the weights of a run folder and returns its path.
+
+    The graph takes ``ego`` [batch, 4], ``peers`` [batch, row, 8] and ``peer_mask`` int8 [batch, row] as the environment
+    gives them, any batch and any number of rows (also none), and gives ``action`` [batch, 1], clipped. A network with
+    a memory takes and gives ``hidden`` and ``cell`` as well. The signature travels in the file's metadata. The same
+    weights give the same bytes, and all of them are in the one file.
+
+    Raises:
+        RoadsenseError: the weights cannot be read or the file cannot be written.
+    """
+    run_dir = Path(run_dir)
+    signature = read_signature(run_dir)
+    actor = actor_of(read_weights(run_dir, signature), signature)
+    batch, rows = torch.export.Dim("batch"), torch.export.Dim("rows")
+    inputs: list[torch.Tensor] = [
+        torch.zeros(2, NUM_EGO), torch.zeros(2, 3, NUM_PEER), torch.ones(2, 3, dtype=torch.int8)
+    ]  # fmt: skip
+    names, shapes = ["ego", "peers", "peer_mask"], [{0: batch}, {0: batch, 1: rows}, {0: batch, 1: rows}]
+    outputs = ["action"]
+    if signature.widths.lstm:
+        inputs += [torch.zeros(2, signature.widths.lstm) for _ in range(2)]
+        names, outputs = [*names, "hidden", "cell"], ["action", "next_hidden", "next_cell"]
+        shapes += [{0: batch}, {0: batch}]
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the exporter's own innards
+            program = torch.onnx.export(
+                actor, tuple(inputs), input_names=names, output_names=outputs, opset_version=OPSET, dynamo=True,
+                dynamic_shapes=tuple(shapes), external_data=False, optimize=True, verbose=False,
+            )  # fmt: skip
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)
+    assert program is not None
+    model = program.model_proto
+    _strip(model)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = ONNX_METADATA_KEY, signature.text()
+    onnx.checker.check_model(model, full_check=True)
+    path = run_dir / ONNX_NAME
+    write_bytes(path, model.SerializeToString(deterministic=True))
+    return path
+
+
+def _strip(model: Any) -> None:
+    """Removes what the exporter notes about this machine (stack traces with paths), so that bytes are stable."""
+    del model.metadata_props[:]
+    model.doc_string = model.graph.doc_string = ""
+    del model.graph.metadata_props[:]
+    values = (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer)
+    for part in (*model.graph.node, *values):
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How far the ONNX file's actions are from the network's, over recorded observations."""
+
+    observations: int
+    recorded: float
+    """Largest difference on the observations as they are."""
+    permuted: float
+    """With the rows of every observation in another order."""
+    padded: float
+    """With more capacity."""
+    runtime: float
+    """Of the torch-free runtime, on the observations as they are."""
+    bound: float = PARITY_BOUND
+
+    @property
+    def largest(self) -> float:
+        """Of all of them."""
+        return max(self.recorded, self.permuted, self.padded, self.runtime)
+
+    @property
+    def passed(self) -> bool:
+        """Whether all are within the bound; NaN is not."""
+        return self.largest <= self.bound
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "observations": self.observations, "bound": self.bound, "passed": self.passed, "largest": self.largest,
+            "recorded": self.recorded, "permuted": self.permuted, "padded": self.padded, "runtime": self.runtime,
+        }  # fmt: skip
+
+
+def parity(run_dir: str | Path, observations: Observation, *, seed: int = 0) -> Parity:
+    """Compares ``model.onnx`` with the torch network and with the runtime.
+
+    Args:
+        run_dir: folder that holds weights and ``model.onnx``.
+        observations: recorded ones along the leading axis.
+        seed: of the order rows are put in, and of the memory's state where the network has one.
+
+    Raises:
+        RoadsenseError: they differ by more than the bound; or a file cannot be read.
+    """
+    run_dir = Path(run_dir)
+    actor = load_actor(run_dir)
+    exported, runtime = load_policy(run_dir / ONNX_NAME), load_policy(run_dir)
+    if exported.signature.weights_digest != runtime.signature.weights_digest:  # type: ignore[attr-defined]
+        raise RoadsenseError(f"{run_dir / ONNX_NAME}: was exported from other weights; export again.")
+    rng = np.random.default_rng(seed)
+    count, lstm = len(observations.ego), actor.widths.lstm
+    state = rng.uniform(-1.0, 1.0, (2, count, lstm)).astype(np.float32)
+    wanted = np.empty(count)
+    with torch.no_grad():
+        for chunk in _chunks(count):
+            inputs = [torch.from_numpy(np.ascontiguousarray(array[chunk])) for array in observations]
+            action = actor(*inputs, *(torch.from_numpy(part[chunk]) for part in state)) if lstm else actor(*inputs)
+            wanted[chunk] = (action[0] if lstm else action)[:, 0].numpy()
+
+    def largest(policy: Any, shown: Observation) -> float:
+        if count == 0:
+            return 0.0
+        found = np.empty(count)
+        for chunk in _chunks(count):
+            policy.remember(state[0, chunk].copy(), state[1, chunk].copy())
+            found[chunk] = policy.act(Observation._make(np.ascontiguousarray(array[chunk]) for array in shown))
+        return float(np.abs(found - wanted).max())
+
+    found = Parity(
+        observations=count,
+        recorded=largest(exported, observations),
+        permuted=largest(exported, _permuted(observations, rng)),
+        padded=largest(exported, _padded(observations)),
+        runtime=largest(runtime, observations),
+    )
+    if not found.passed:
+        raise RoadsenseError(
+            f"{run_dir / ONNX_NAME}: its actions differ from the network's by {found.largest:.3g}, more than "
+            f"{found.bound:g}, over {count} observations; the export is not usable."
+        )
+    return found
+
+
+def _chunks(count: int) -> list[slice]:
+    return [slice(start, start + _CHUNK) for start in range(0, count, _CHUNK)]
+
+
+def _permuted(observations: Observation, rng: np.random.Generator) -> Observation:
+    """Every observation with its rows, used and unused, in an order of its own."""
+    order: NDArray[np.int64] = rng.permuted(
+        np.tile(np.arange(observations.peer_mask.shape[1]), (len(observations.ego), 1)), axis=1
+    )
+    return Observation(
+        observations.ego,
+        np.take_along_axis(observations.peers, order[:, :, None], 1),
+        np.take_along_axis(observations.peer_mask, order, 1),
+    )
+
+
+def _padded(observations: Observation) -> Observation:
+    return Observation(
+        observations.ego,
+        np.pad(observations.peers, ((0, 0), (0, _PADDING), (0, 0))),
+        np.pad(observations.peer_mask, ((0, 0), (0, _PADDING))),
+    )
