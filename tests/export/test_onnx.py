@@ -62,6 +62,8 @@ def test_the_file_stands_alone_and_says_what_it_is(exported):
     model = onnx.load(path, load_external_data=False)
     assert [entry.version for entry in model.opset_import if entry.domain == ""] == [20]
     assert not any(onnx.external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer)
+    told = path.read_bytes()
+    assert b"roadsense/" not in told and b"stack_trace" not in told  # nothing of the machine it was made on
     assert sorted(p.name for p in folder.iterdir()) == ["model.onnx", "policy.safetensors", "signature.json"]
     names = ["ego", "peers", "peer_mask"] + (["hidden", "cell"] if actor.widths.lstm else [])
     assert [put.name for put in model.graph.input] == names

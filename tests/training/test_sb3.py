@@ -28,7 +28,8 @@ from ..policies.networks import random_observations
 pytestmark = pytest.mark.usefixtures("require_sumo")
 
 TINY = TrainConfig(
-    seed=3, total_timesteps=1024, n_envs=2, n_steps=128, batch_size=128, n_epochs=2, eval_every=512, eval_episodes=2,
+    seed=3, log_std_start=-2.0, total_timesteps=1024, n_envs=2, n_steps=128, batch_size=128,
+    n_epochs=2, eval_every=512, eval_episodes=2,
     checkpoint_every=512, tensorboard=False,
 )  # fmt: skip
 
@@ -132,9 +133,14 @@ def test_ctrl_c_leaves_a_checkpoint_that_runs_and_goes_on(tmp_path):
     assert read_facts(tmp_path / LAST)["timesteps"] == 600
     assert np.isfinite(load_policy(tmp_path).act(random_observations(4, 4), None)).all()
     assert not (tmp_path / "training.json").exists()
-    first_steps = []
-    result = train(config, progress=False, callback=At(0, lambda model: first_steps.append(model.num_timesteps)))
-    assert first_steps[0] == 602  # not from the start
+    stopped_with = json.loads((tmp_path / "signature.json").read_text())["weights_digest"]
+    seen = []
+
+    def look(model):
+        seen.append((model.num_timesteps, weights_digest(actor_tensors(model))))
+
+    result = train(config, progress=False, callback=At(0, look))
+    assert seen[0] == (602, stopped_with)  # not from the start
     assert result["resumed_at"] == [600] and result["timesteps"] >= 1024
     assert [row for row in result["curve"]["timesteps"] if row < 600] == [256, 512]
 
