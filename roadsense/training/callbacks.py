@@ -60,8 +60,10 @@ class ShowProgress(BaseCallback):
         if scale is not None:
             self.logger.record("rollout/reward_scale", scale.std)
 
-    def _on_training_end(self) -> None:
-        self._bar.close()
+    def close(self) -> None:
+        """Takes the bar away, also after a training that was stopped."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 class Every(BaseCallback):

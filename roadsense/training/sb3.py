@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,37 +9,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save as to_safetensors
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from roadsense.convoy.player import Player
 from roadsense.convoy.source import open_source
-from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError
+from roadsense.errors import InputMismatchError, StoppedError
 from roadsense.files import cannot_write, write_bytes, write_json
-from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME, Signature
-from roadsense.runs import canonical_digest, git_state
+from roadsense.policies.signature import Signature
+from roadsense.runs import git_state
 from roadsense.training.callbacks import AnnealNoise, Every, ShowProgress
 from roadsense.training.checkpoints import BEST, LAST, read_facts, restore_model, save_checkpoint
 from roadsense.training.config import TrainConfig
+from roadsense.training.folder import MODEL_NAME, RESULT_NAME, earlier_state, json_number, summary, write_policy
 from roadsense.training.log import LOG_NAME, TENSORBOARD_DIR, UpdateLog, open_logger
 from roadsense.training.model import AnyPPO, actor_tensors, build_model
 from roadsense.training.reward_scale import RewardScale
 from roadsense.training.validation import Validation, validate
 from roadsense.training.vec_env import ConvoyVecEnv
 
-MODEL_NAME = "model.zip"
-RESULT_NAME = "training.json"
 _NEVER = 10**9
 """A number of updates no training reaches: every update logs itself (``model.py``)."""
-
-
-def write_policy(run_dir: Path, model: AnyPPO, config: TrainConfig) -> Signature:
-    """Writes ``policy.safetensors`` (the actor alone) and ``signature.json``; the same weights give the same bytes."""
-    tensors = actor_tensors(model)
-    signature = Signature.of(tensors, config.widths, config.control, config.messages_per_peer)
-    write_bytes(run_dir / WEIGHTS_NAME, to_safetensors(tensors))  # no metadata: two keys of it would shuffle the bytes
-    write_json(run_dir / SIGNATURE_NAME, signature.document())
-    return signature
 
 
 @dataclass
@@ -116,19 +104,23 @@ class _Training:
     def learn(self, progress: bool, extra: BaseCallback | None) -> None:
         """Trains to the end."""
         config, model = self.config, self.model
+        bar = ShowProgress(config.total_timesteps, progress)
         callbacks: list[BaseCallback] = [
             AnnealNoise(config.log_std_start, config.log_std_end, config.total_timesteps),
-            ShowProgress(config.total_timesteps, progress),
+            bar,
             Every(config.eval_every, self.validate),
             Every(config.checkpoint_every, self.save_last),
         ]
         remaining = config.total_timesteps - model.num_timesteps
-        if remaining > 0:
-            model.learn(
-                remaining, CallbackList([*callbacks, *([extra] if extra else [])]),
-                log_interval=_NEVER, reset_num_timesteps=model.num_timesteps == 0,
-            )  # fmt: skip
-        self.validate()
+        try:
+            if remaining > 0:
+                model.learn(
+                    remaining, CallbackList([*callbacks, *([extra] if extra else [])]),
+                    log_interval=_NEVER, reset_num_timesteps=model.num_timesteps == 0,
+                )  # fmt: skip
+            self.validate()
+        finally:
+            bar.close()
         model.logger.dump(model.num_timesteps)  # the last validation
         self.save_last()
 
@@ -151,29 +143,13 @@ class _Training:
             "weights_digest": signature.weights_digest,
             "seconds": round(self.updates.seconds, 2),
             "steps_per_s": round(facts["timesteps"] / self.updates.seconds, 1),
-            "explained_variance": _summary(explained),
-            "curve": {name: [_number(row[name]) for row in rows]
+            "explained_variance": summary(explained),
+            "curve": {name: [json_number(row[name]) for row in rows]
                       for name in ("timesteps", "episode_reward", "collision_share", "explained_variance",
                                    "approx_kl", "noise_std", "steps_per_s")},
         }  # fmt: skip
         write_json(self.run_dir / RESULT_NAME, result)
         return result
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _summary(values: list[float]) -> dict[str, Any]:
-    known = [value for value in values if np.isfinite(value)]
-    if not known:
-        return {"n": 0, "last": None, "median": None, "median_last_quarter": None}
-    return {
-        "n": len(known),
-        "last": known[-1],
-        "median": float(np.median(known)),
-        "median_last_quarter": float(np.median(known[-max(1, len(known) // 4) :])),
-    }
 
 
 def _player(config: TrainConfig, dataset_dir: str | None, split: str, num_worlds: int) -> Player:
@@ -184,30 +160,6 @@ def _player(config: TrainConfig, dataset_dir: str | None, split: str, num_worlds
         num_worlds, dataset_dir=dataset_dir, split=split, radio=config.emulator_params, control=config.control,
         max_peers=capacity, messages_per_peer=config.messages_per_peer,
     )  # fmt: skip
-
-
-def _earlier(config: TrainConfig) -> dict[str, Any] | None:
-    """The configuration and state an earlier call left in the run folder, if any."""
-    run_dir = Path(config.run_dir)
-    result, last = run_dir / RESULT_NAME, run_dir / LAST
-    if result.is_file():
-        try:
-            found = dict(json.loads(result.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise RoadsenseError(f"{result}: cannot be read ({error}); remove it to train anew.") from None
-    elif last.is_file():
-        found = read_facts(last)
-    else:
-        return None
-    before, now = dict(found.get("config", {})), config.document()
-    for one in (before, now):
-        one.pop("run_dir", None)  # a folder may be moved
-    if canonical_digest(before) != canonical_digest(now):
-        changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-        raise InputMismatchError(
-            f"{run_dir}: holds a training with another {', '.join(changed)}; name another run_dir or remove it."
-        )
-    return found
 
 
 def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback | None = None) -> dict[str, Any]:
@@ -230,7 +182,7 @@ def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback 
         StoppedError: Ctrl-C; the last checkpoint and a policy were saved, and the same call continues.
         DivergedError: weights are no longer finite.
     """
-    earlier = _earlier(config)
+    earlier = earlier_state(config)
     if earlier is not None and earlier.get("finished"):
         return earlier
     run_dir = Path(config.run_dir)

@@ -1,0 +1,73 @@
+"""The folder a training leaves its result in, and what an earlier call left there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save as to_safetensors
+
+from roadsense.errors import InputMismatchError, RoadsenseError
+from roadsense.files import write_bytes, write_json
+from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME, Signature
+from roadsense.runs import canonical_digest
+from roadsense.training.checkpoints import LAST, read_facts
+from roadsense.training.config import TrainConfig
+from roadsense.training.model import AnyPPO, actor_tensors
+
+MODEL_NAME = "model.zip"
+RESULT_NAME = "training.json"
+
+
+def write_policy(run_dir: Path, model: AnyPPO, config: TrainConfig) -> Signature:
+    """Writes ``policy.safetensors`` (the actor alone) and ``signature.json``; the same weights give the same bytes."""
+    tensors = actor_tensors(model)
+    signature = Signature.of(tensors, config.widths, config.control, config.messages_per_peer)
+    write_bytes(run_dir / WEIGHTS_NAME, to_safetensors(tensors))  # no metadata: two keys of it would shuffle the bytes
+    write_json(run_dir / SIGNATURE_NAME, signature.document())
+    return signature
+
+
+def earlier_state(config: TrainConfig) -> dict[str, Any] | None:
+    """The configuration and state an earlier call left in the run folder, if any."""
+    run_dir = Path(config.run_dir)
+    result, last = run_dir / RESULT_NAME, run_dir / LAST
+    if result.is_file():
+        try:
+            found = dict(json.loads(result.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise RoadsenseError(f"{result}: cannot be read ({error}); remove it to train anew.") from None
+    elif last.is_file():
+        found = read_facts(last)
+    else:
+        return None
+    before, now = dict(found.get("config", {})), config.document()
+    for one in (before, now):
+        one.pop("run_dir", None)  # a folder may be moved
+    if canonical_digest(before) != canonical_digest(now):
+        changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+        raise InputMismatchError(
+            f"{run_dir}: holds a training with another {', '.join(changed)}; name another run_dir or remove it."
+        )
+    return found
+
+
+def json_number(value: float) -> float | None:
+    """The number, or None where JSON has none for it."""
+    return float(value) if np.isfinite(value) else None
+
+
+def summary(values: Sequence[float]) -> dict[str, Any]:
+    """Last value and medians of the finite ones."""
+    known = [value for value in values if np.isfinite(value)]
+    if not known:
+        return {"n": 0, "last": None, "median": None, "median_last_quarter": None}
+    return {
+        "n": len(known),
+        "last": known[-1],
+        "median": float(np.median(known)),
+        "median_last_quarter": float(np.median(known[-max(1, len(known) // 4) :])),
+    }
