@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numba import types
+from numba.experimental import structref
 from numpy.typing import NDArray
 
 from roadsense.convoy.control import steer_ego, steer_peers
@@ -35,16 +38,37 @@ ROUTE_MARGIN_M = 5.0
 """An episode ends when the front bumper is this close to the end of the ego's route [m]."""
 
 
+@structref.register
+class _BatchType(types.StructRef):
+    """Numba's type of a :class:`Batch`."""
+
+
+class Batch(structref.StructRefProxy):
+    """All arrays of a batch as one argument.
+
+    Every array that is passed to a kernel costs about a tenth of a microsecond, and a step needs over a hundred of
+    them; bundled once, they cost nothing.
+    """
+
+
+_FIELDS = [
+    "worlds", "traffic", "virtual", "routes", "targets", "tables", "radio", "observation", "actions", "active",
+    "steps", "rows", "keys", "reward_of", "terms", "rewards", "control", "horizon_steps",
+]  # fmt: skip
+structref.define_proxy(Batch, _BatchType, _FIELDS)
+
+
 @kernel
-def decide_and_actuate(worlds, traffic, routes, targets, actions, control, active):
+def decide_and_actuate(batch):
     """First half of a step: where every steered car shall be a step from now."""
+    worlds, traffic, routes, targets = batch.worlds, batch.traffic, batch.routes, batch.targets
     for w in range(worlds.shape[0]):
-        if active[w]:
+        if batch.active[w]:
             world = worlds[w]
             look(world, traffic, w)
             world.needed_before_mps2 = world.required_decel_mps2
             world.previous_accel_mps2 = traffic.accel_mps2[w, EGO]
-            steer_ego(world, traffic, routes, targets, w, actions[w], control)
+            steer_ego(world, traffic, routes, targets, w, batch.actions[w], batch.control)
             steer_peers(world, traffic, targets, w)
 
 
@@ -63,66 +87,69 @@ def end_of_episode(world, traffic, routes, w, horizon_steps):
 
 
 @kernel
-def hear_and_score(worlds, traffic, routes, tables, radio, observation, steps, scratch, reward_of, terms, rewards,
-                   horizon_steps, active):  # fmt: skip
+def hear_and_score(batch):
     """Second half of a step, after the traffic moved: geometry, radio, truth, reward, end, observation."""
+    worlds, traffic, routes, radio = batch.worlds, batch.traffic, batch.routes, batch.radio
     place(routes, traffic)
     for w in range(worlds.shape[0]):
-        if active[w]:
+        if batch.active[w]:
             worlds[w].step += 1
-        steps[w] = worlds[w].step
-    step_radio(tables, radio, worlds.seed, steps, traffic.x_m, traffic.y_m, traffic.speed_mps, traffic.accel_mps2,
-               traffic.heading_rad, traffic.alive, traffic.transmits, active)  # fmt: skip
-    rows, keys = scratch
+        batch.steps[w] = worlds[w].step
+    step_radio(batch.tables, radio, worlds.seed, batch.steps, traffic.x_m, traffic.y_m, traffic.speed_mps,
+               traffic.accel_mps2, traffic.heading_rad, traffic.alive, traffic.transmits, batch.active)  # fmt: skip
     for w in range(worlds.shape[0]):
-        if active[w]:
+        if batch.active[w]:
             world = worlds[w]
             refresh_truth(world, traffic, w)
-            rewards[w] = score(world, traffic, w, reward_of, terms[w])
-            world.end_reason = end_of_episode(world, traffic, routes, w, horizon_steps)
+            batch.rewards[w] = score(world, traffic, w, batch.reward_of, batch.terms[w])
+            world.end_reason = end_of_episode(world, traffic, routes, w, batch.horizon_steps)
             if world.end_reason == 1:
                 world.impact_speed_mps = max(world.closing_speed_mps, 0.0)
-            observe(world, radio, w, observation, rows, keys)
+            observe(world, radio, w, batch.observation, batch.rows, batch.keys)
 
 
 @kernel
-def warm_up(worlds, traffic, virtual, routes, tables, radio, observation, steps, scratch, chosen):
-    """Fills radio tables, driver's view and the first observation of freshly reset worlds."""
-    cars = traffic.alive.shape[1]
-    place(routes, traffic)
+def carry_back(batch, w, tick):
+    """Writes the virtual state of one world ``-tick`` steps before t = 0: every car at its speed on its route."""
+    traffic, virtual, routes = batch.traffic, batch.virtual, batch.routes
+    for car in range(traffic.alive.shape[1]):
+        virtual.alive[w, car] = traffic.alive[w, car]
+        virtual.transmits[w, car] = traffic.transmits[w, car]
+        virtual.speed_mps[w, car] = traffic.speed_mps[w, car]
+        carried = traffic.speed_mps[w, car] * STEP_S * tick
+        if traffic.on_route[w, car]:
+            s, length = traffic.position_m[w, car] + carried, traffic.length_m[w, car]
+            x, y, heading = pose(routes, routes.index[w], s, length)
+        else:
+            heading = traffic.heading_rad[w, car]
+            x = traffic.x_m[w, car] + carried * math.cos(heading)
+            y = traffic.y_m[w, car] + carried * math.sin(heading)
+        virtual.x_m[w, car], virtual.y_m[w, car], virtual.heading_rad[w, car] = x, y, heading
+
+
+@kernel
+def warm_up(batch):
+    """Fills radio tables, driver's view and the first observation of the active worlds, which were just reset."""
+    worlds, traffic, virtual, radio = batch.worlds, batch.traffic, batch.virtual, batch.radio
+    place(batch.routes, traffic)
     for w in range(worlds.shape[0]):
-        if chosen[w]:
-            begin_episode(tables, radio, worlds.seed, w)
+        if batch.active[w]:
+            begin_episode(batch.tables, radio, worlds.seed, w)
             refresh_truth(worlds[w], traffic, w)
+            leader = worlds[w].leader
             for back in range(HISTORY):
                 worlds[w].seen_gap_m[back] = worlds[w].gap_m
-                leader = worlds[w].leader
                 worlds[w].seen_lead_speed_mps[back] = traffic.speed_mps[w, leader] if leader >= 0 else 0.0
     for tick in range(-WARM_UP_TICKS, 1):
         for w in range(worlds.shape[0]):
-            if not chosen[w]:
-                continue
-            steps[w] = tick
-            for car in range(cars):
-                virtual.alive[w, car] = traffic.alive[w, car]
-                virtual.transmits[w, car] = traffic.transmits[w, car]
-                virtual.speed_mps[w, car] = traffic.speed_mps[w, car]
-                carried = traffic.speed_mps[w, car] * STEP_S * tick
-                if traffic.on_route[w, car]:
-                    x, y, heading = pose(
-                        routes, routes.index[w], traffic.position_m[w, car] + carried, traffic.length_m[w, car]
-                    )
-                else:
-                    heading = traffic.heading_rad[w, car]
-                    x = traffic.x_m[w, car] + carried * np.cos(heading)
-                    y = traffic.y_m[w, car] + carried * np.sin(heading)
-                virtual.x_m[w, car], virtual.y_m[w, car], virtual.heading_rad[w, car] = x, y, heading
-        step_radio(tables, radio, worlds.seed, steps, virtual.x_m, virtual.y_m, virtual.speed_mps, virtual.accel_mps2,
-                   virtual.heading_rad, virtual.alive, virtual.transmits, chosen)  # fmt: skip
-    rows, keys = scratch
+            if batch.active[w]:
+                batch.steps[w] = tick
+                carry_back(batch, w, tick)
+        step_radio(batch.tables, radio, worlds.seed, batch.steps, virtual.x_m, virtual.y_m, virtual.speed_mps,
+                   virtual.accel_mps2, virtual.heading_rad, virtual.alive, virtual.transmits, batch.active)  # fmt: skip
     for w in range(worlds.shape[0]):
-        if chosen[w]:
-            observe(worlds[w], radio, w, observation, rows, keys)
+        if batch.active[w]:
+            observe(worlds[w], radio, w, batch.observation, batch.rows, batch.keys)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,19 +193,35 @@ class ConvoyWorlds:
         max_cars = config.max_peers + 1
         self.emulator = Emulator(self.num_worlds, max_cars, config.messages_per_peer)
         self.records = np.zeros(self.num_worlds, WORLD_DTYPE)
-        self.worlds = self.records.view(np.recarray)
         num_rows = config.max_peers * config.messages_per_peer
         self.observation = Observation.zeros(self.num_worlds, num_rows)
         self.targets = Targets.zeros(self.num_worlds, max_cars)
         self.rewards = np.zeros(self.num_worlds)
         self.terms = np.zeros((self.num_worlds, len(REWARD_TERMS)))
         self.scenarios: list[Scenario | None] = [None] * self.num_worlds
-        self._virtual = TrafficState.zeros(self.num_worlds, max_cars)
-        self._steps = np.zeros(self.num_worlds, np.int64)
-        self._scratch = (np.zeros(num_rows, np.int64), np.zeros(num_rows))
-        self._control = int(Control[config.control.upper()])
-        self._reward_constants = reward_constants(config.reward)
-        self._all = np.ones(self.num_worlds, np.bool_)
+        self._active = np.ones(self.num_worlds, np.bool_)
+        self._all_active = True
+        self._actions = np.zeros(self.num_worlds)
+        self._batch: Batch | None = None
+        self._own_arrays = {
+            "worlds": self.records,
+            "traffic": traffic.state,
+            "virtual": TrafficState.zeros(self.num_worlds, max_cars),
+            "targets": self.targets,
+            "tables": self.emulator.tables,
+            "radio": self.emulator.state,
+            "observation": self.observation,
+            "actions": self._actions,
+            "active": self._active,
+            "steps": np.zeros(self.num_worlds, np.int64),
+            "rows": np.zeros(num_rows, np.int64),
+            "keys": np.zeros(num_rows),
+            "reward_of": reward_constants(config.reward),
+            "terms": self.terms,
+            "rewards": self.rewards,
+            "control": int(Control[config.control.upper()]),
+            "horizon_steps": config.horizon_steps,
+        }
 
     def reset(
         self,
@@ -210,8 +253,10 @@ class ConvoyWorlds:
             draw_episode(self.records[world], scenario, specs[world] or scenario.episode, seeds[world], state, world)
             self.emulator.reset(world, seeds[world], params, randomise_radio)
             self.targets.stated_speed_mps[world] = state.speed_mps[world]
-        warm_up(self.records, state, self._virtual, self.traffic.routes, self.emulator.tables, self.emulator.state,
-                self.observation, self._steps, self._scratch, chosen)  # fmt: skip
+        self._batch = Batch(*(self._own_arrays.get(name, self.traffic.routes) for name in _FIELDS))
+        self._active[:] = chosen
+        self._all_active = False
+        warm_up(self._batch)
         self.terms[chosen] = 0.0
         self.rewards[chosen] = 0.0
 
@@ -222,13 +267,13 @@ class ConvoyWorlds:
             actions: [world] float64, within the action space.
             active: [world]; worlds that are not active keep everything as it is.
         """
-        moving = self._all if active is None else active
-        traffic, routes = self.traffic.state, self.traffic.routes
-        decide_and_actuate(self.records, traffic, routes, self.targets, actions, self._control, moving)
-        self.traffic.advance(self.targets.next_speed_mps, self.targets.steered, moving)
-        hear_and_score(self.records, traffic, routes, self.emulator.tables, self.emulator.state, self.observation,
-                       self._steps, self._scratch, self._reward_constants, self.terms, self.rewards,
-                       self.config.horizon_steps, moving)  # fmt: skip
+        self._actions[:] = actions
+        if active is not None or not self._all_active:
+            self._active[:] = True if active is None else active
+            self._all_active = active is None
+        decide_and_actuate(self._batch)
+        self.traffic.advance(self.targets.next_speed_mps, self.targets.steered, self._active)
+        hear_and_score(self._batch)
 
     def infos(self) -> dict[str, Any]:
         """The ``info`` of all worlds, each value an array with a leading world axis."""

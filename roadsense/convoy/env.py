@@ -155,6 +155,14 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self.action_space = action_space(control)
         self._low = float(self.action_space.low[0])
         self._actions = np.zeros(1)
+        # Views of the arrays that every step rewrites; looking each up anew would cost as much as a kernel.
+        records, radio, seen = self.worlds.records, self.worlds.emulator.state, self.worlds.observation
+        self._record = records[0]
+        self._scalars = [(name, records[name]) for name in INFO_SCALARS]
+        self._end_reason = records["end_reason"]
+        self._terms = self.worlds.terms[0]
+        self._received, self._lost = radio.received[0, 1:], radio.lost[0, 1:]
+        self._ego, self._peers, self._mask = seen.ego[0], seen.peers[0], seen.peer_mask[0]
         self.render_mode = render_mode
 
     def reset(
@@ -179,19 +187,17 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             raise ValueError("the action is NaN; a policy must decide on a number.")
         self._actions[0] = min(max(asked, self._low), 1.0)
         self.worlds.step(self._actions)
-        reason = int(self.worlds.records["end_reason"][0])
+        reason = int(self._end_reason[0])
         return self._observation(), float(self.worlds.rewards[0]), reason == 1, reason > 1, self._info()
 
     def _observation(self) -> dict[str, NDArray[Any]]:
-        seen = self.worlds.observation
-        return {"ego": seen.ego[0].copy(), "peers": seen.peers[0].copy(), "peer_mask": seen.peer_mask[0].copy()}
+        return {"ego": self._ego.copy(), "peers": self._peers.copy(), "peer_mask": self._mask.copy()}
 
     def _info(self) -> dict[str, Any]:
-        record, radio = self.worlds.records[0], self.worlds.emulator.state
-        info: dict[str, Any] = {name: record[name] for name in INFO_SCALARS}
-        info["reward_terms"] = dict(zip(REWARD_TERMS, self.worlds.terms[0].tolist(), strict=True))
-        info["beacons_received"] = radio.received[0, 1:].copy()
-        info["beacons_lost"] = radio.lost[0, 1:].copy()
+        info: dict[str, Any] = {name: values[0] for name, values in self._scalars}
+        info["reward_terms"] = dict(zip(REWARD_TERMS, self._terms.tolist(), strict=True))
+        info["beacons_received"] = self._received.copy()
+        info["beacons_lost"] = self._lost.copy()
         return info
 
     def render(self) -> str | None:  # type: ignore[override]
@@ -199,7 +205,7 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         if self.render_mode is None:
             gym.logger.warn('render() needs render_mode="ansi" at gym.make.')
             return None
-        record, state = self.worlds.records[0], self.worlds.traffic.state
+        record, state = self._record, self.worlds.traffic.state
         heard = int(self.worlds.observation.peer_mask[0].sum())
         return (
             f"t={record['step'] * STEP_S:5.1f} s  v={state.speed_mps[0, EGO]:5.2f} m/s  gap={record['gap_m']:6.1f} m"

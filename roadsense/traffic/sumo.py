@@ -94,6 +94,11 @@ class SumoTraffic(Traffic):
     ) -> None:
         self.max_cars = max_cars
         self.state = TrafficState.zeros(1, max_cars) if state is None else state
+        # Plain buffers take single numbers faster than arrays do.
+        self._rows = [
+            memoryview(row[0])
+            for row in (self.state.position_m, self.state.speed_mps, self.state.accel_mps2, self.state.on_route)
+        ]
         self.catalogue = RouteCatalogue()
         self.ego_lanes: tuple[str, ...] = ()
         self._sumo = connection
@@ -271,8 +276,7 @@ class SumoTraffic(Traffic):
             return
         sumo = self._sumo
         try:
-            if self._steered or steered[0].any():
-                self._command(next_speed_mps[0].tolist(), steered[0].tolist())
+            self._command(next_speed_mps[0].tolist(), steered[0].tolist())
             sumo.simulationStep()
             if self._open and sumo.simulation.getDepartedNumber():
                 self._welcome()
@@ -314,17 +318,16 @@ class SumoTraffic(Traffic):
         vehicle, offsets = self._sumo.vehicle, self._offsets
         lane_of, lane_position = vehicle.getLaneID, vehicle.getLanePosition
         speed_of, accel_of = vehicle.getSpeed, vehicle.getAcceleration
-        position, speed, accel = self.state.position_m[0], self.state.speed_mps[0], self.state.accel_mps2[0]
-        on_route = self.state.on_route[0]
+        position, speed, accel, on_route = self._rows
         for name, column in self._columns.items():
             speed[column] = speed_of(name)
             accel[column] = accel_of(name)
             offset = offsets.get(lane_of(name))
-            if offset is not None:
+            if offset is None:
+                self._read_off_route(name, column)
+            else:
                 position[column] = offset + lane_position(name)
                 on_route[column] = True
-            else:
-                self._read_off_route(name, column)
 
     def _read_off_route(self, name: str, column: int) -> None:
         self.state.on_route[0, column] = False
