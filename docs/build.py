@@ -1,6 +1,6 @@
 """Writes docs/environment.md from the docstring of the environment.
 
-    python docs/build.py
+python docs/build.py
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def page() -> str:
     arguments, errors = arguments.split("\nRaises:\n")
     return (
         "<!-- written by docs/build.py from the docstring of ConvoyEnv -->\n\n# Convoy-v0\n\n"
-        f"{body.strip()}\n\n## Arguments of `gym.make`\n\n{_definitions(arguments)}\n\n## Errors\n\n{_definitions(errors)}\n"
+        f"{body.strip()}\n\n## Arguments of `gym.make`\n\n{_definitions(arguments)}\n\n"
+        f"## Errors\n\n{_definitions(errors)}\n"
     )
 
 

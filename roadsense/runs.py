@@ -58,7 +58,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def environment() -> dict[str, Any]:
     """Versions, machine and commit a result was made with."""
-    found = {}
+    found: dict[str, str | None] = {}
     for name in _LIBRARIES:
         try:
             found[name] = version(name)

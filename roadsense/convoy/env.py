@@ -156,12 +156,12 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._low = float(self.action_space.low[0])
         self._actions = np.zeros(1)
         # Views of the arrays that every step rewrites; looking each up anew would cost as much as a kernel.
-        records, radio, seen = self.worlds.records, self.worlds.emulator.state, self.worlds.observation
+        records, air, seen = self.worlds.records, self.worlds.emulator.state, self.worlds.observation
         self._record = records[0]
         self._scalars = [(name, records[name]) for name in INFO_SCALARS]
         self._end_reason = records["end_reason"]
         self._terms = self.worlds.terms[0]
-        self._received, self._lost = radio.received[0, 1:], radio.lost[0, 1:]
+        self._received, self._lost = air.received[0, 1:], air.lost[0, 1:]
         self._ego, self._peers, self._mask = seen.ego[0], seen.peers[0], seen.peer_mask[0]
         self.render_mode = render_mode
 

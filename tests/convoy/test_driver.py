@@ -62,7 +62,7 @@ def test_he_answers_one_reaction_time_late():
 def test_emergency_response_comes_after_perception_and_reaction_with_limited_jerk():
     record = one_record(reaction_steps=0)
     wishes = np.array(drive(record, traffic_of((0, 20, 0), (400, 20, 0)), 1))
-    # Closing at 20 m/s on a standing car 60 m away calls for 3.6 m/s²; the driver's own following is put out of the way.
+    # Closing at 20 m/s on a standing car 60 m away calls for 3.6 m/s²; his own following is put out of the way.
     record["driver_headway_s"], record["driver_min_gap_m"] = -100.0, 0.0
     traffic = traffic_of((0, 20, 0), (60, 0, -9))
     wishes = np.array(drive(record, traffic, 25))

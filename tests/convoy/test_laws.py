@@ -131,7 +131,7 @@ def test_law_6_same_seed_same_bits_alone_again_and_elsewhere(make):
     first, reward_first, truth_first = rollout(env, seed=5)
     rollout(env, seed=99, steps=40)
     again, reward_again, truth_again = rollout(env, seed=5)
-    elsewhere, reward_elsewhere, truth_elsewhere = rollout(make(), seed=5)  # a second one lives in a worker process
+    elsewhere, _, truth_elsewhere = rollout(make(), seed=5)  # a second one lives in a worker process
     assert np.array_equal(flat(first), flat(again))
     assert np.array_equal(flat(first), flat(elsewhere))
     assert np.array_equal(reward_first, reward_again)
