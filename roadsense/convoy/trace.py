@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadsense.convoy.core import ConvoyWorlds
+from roadsense.convoy.world import HazardKind
 from roadsense.traffic.base import EGO, STEP_S
+
+
+HAZARD_SHARE = 0.8
+"""A hazard really happened when its target reached this share of the asked deceleration."""
 
 
 class EpisodeTrace(NamedTuple):
@@ -74,6 +79,17 @@ class EpisodeTrace(NamedTuple):
     @property
     def num_steps(self) -> int:
         return len(self.action)
+
+
+def hazard_happened(trace: EpisodeTrace) -> bool:
+    """True where the target really did what the episode drew."""
+    if trace.hazard_kind == HazardKind.NONE or trace.hazard_target < 0:
+        return False
+    target = trace.hazard_target
+    if trace.hazard_kind == HazardKind.STALLED_VEHICLE:
+        return bool((trace.speed_mps[:, target] == 0.0).all())
+    during = trace.hazard_phase == 1
+    return bool((trace.accel_mps2[during, target] <= -HAZARD_SHARE * trace.hazard_decel_mps2).any())
 
 
 _STATE = ("position_m", "speed_mps", "accel_mps2", "length_m", "alive")

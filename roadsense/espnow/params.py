@@ -199,17 +199,27 @@ def read_params(name_or_path: str | Path) -> RadioParams:
         ParamsError: there is no such file, it is not JSON, or it holds unknown or impossible values; the message
             names all of them.
     """
-    if isinstance(name_or_path, str) and "/" not in name_or_path and not name_or_path.endswith(".json"):
-        if name_or_path == OFF:
-            return _off()
-        known = radio_names()
-        if name_or_path not in known:
-            raise ParamsError(
-                f"radio {name_or_path!r} is no shipped parameter set; {nearest(name_or_path, known)} "
-                "A file is given by its path, ending in .json."
-            )
-        return _read(params_dir() / "espnow" / f"{name_or_path}.json")
-    return _read(Path(name_or_path))
+    path = params_path(name_or_path)
+    return _off() if path is None else _read(path)
+
+
+def params_path(name_or_path: str | Path) -> Path | None:
+    """The file that :func:`read_params` reads; None for ``"off"``, which has none.
+
+    Raises:
+        ParamsError: no shipped parameter set has that name.
+    """
+    if isinstance(name_or_path, Path) or "/" in name_or_path or name_or_path.endswith(".json"):
+        return Path(name_or_path)
+    if name_or_path == OFF:
+        return None
+    known = radio_names()
+    if name_or_path not in known:
+        raise ParamsError(
+            f"radio {name_or_path!r} is no shipped parameter set; {nearest(name_or_path, known)} "
+            "A file is given by its path, ending in .json."
+        )
+    return params_dir() / "espnow" / f"{name_or_path}.json"
 
 
 def _off() -> RadioParams:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadsense.convoy.control import DEAD_BAND, MAX_BRAKE_MPS2
-from roadsense.convoy.trace import EpisodeTrace
+from roadsense.convoy.trace import EpisodeTrace, hazard_happened
 from roadsense.convoy.world import EndReason, HazardKind
 from roadsense.traffic.base import EGO, STEP_S
 
@@ -23,10 +23,6 @@ FALSE_BRAKE_MPS2 = 0.15 * 9.81
 CALM_REQUIRED_DECEL_MPS2 = 1.0
 CALM_TTC_S = 4.0
 """A step is calm below this required deceleration and above this time to collision."""
-
-HAZARD_SHARE = 0.8
-"""A hazard really happened when its target reached this share of the asked deceleration."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeMetrics:
@@ -93,17 +89,6 @@ def false_brakes(trace: EpisodeTrace) -> tuple[int, int, int]:
     quiet, braking = calm(trace), trace.demand_mps2 >= FALSE_BRAKE_MPS2
     rises = braking & ~np.concatenate([[False], braking[:-1]])
     return int((rises & quiet).sum()), int(quiet.sum()), int((braking & quiet).sum())
-
-
-def hazard_happened(trace: EpisodeTrace) -> bool:
-    """True where the target really did what the episode drew."""
-    if trace.hazard_kind == HazardKind.NONE or trace.hazard_target < 0:
-        return False
-    target = trace.hazard_target
-    if trace.hazard_kind == HazardKind.STALLED_VEHICLE:
-        return bool((trace.speed_mps[:, target] == 0.0).all())
-    during = trace.hazard_phase == 1
-    return bool((trace.accel_mps2[during, target] <= -HAZARD_SHARE * trace.hazard_decel_mps2).any())
 
 
 def reaction_times_s(trace: EpisodeTrace) -> tuple[float, float]:
