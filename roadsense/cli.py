@@ -2,15 +2,81 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tyro
 
-from roadsense.errors import EXIT_OK, EXIT_USAGE, RoadsenseError, nearest
+from roadsense.errors import (
+    EXIT_ERROR,
+    EXIT_INPUT_MISMATCH,
+    EXIT_OK,
+    EXIT_RESUMABLE,
+    EXIT_USAGE,
+    RoadsenseError,
+    UsageError,
+    nearest,
+)
+
+_Asked = TypeVar("_Asked")
+
+
+def _parse(options: type[_Asked], verb: str, arguments: list[str], **kwargs: Any) -> _Asked:
+    """The options of a verb; an unknown flag names the nearest one, all else that is wrong is tyro's to say."""
+    asked, unknown = tyro.cli(options, args=arguments, prog=f"roadsense {verb}", return_unknown_args=True, **kwargs)
+    if unknown:
+        known = [f"--{name}" for name in _flags(options)]
+        raise UsageError(f"roadsense {verb} has no option {unknown[0]!r}; {nearest(unknown[0], known)}")
+    return asked
+
+
+def _flags(options: Any, prefix: str = "") -> Iterator[str]:
+    for field in dataclasses.fields(options):
+        nested: Any = field.default_factory
+        if isinstance(nested, type) and dataclasses.is_dataclass(nested):
+            yield from _flags(nested, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}".replace("_", "-")
+
+
+def _generate(arguments: list[str]) -> None:
+    from roadsense.datasets.config import GenerateConfig
+    from roadsense.datasets.generate import generate
+
+    about = "Writes a dataset of scenarios with the splits train, val and eval, and its manifest; prints where."
+    print(generate(_parse(GenerateConfig, "generate", arguments, description=about)).root)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Drives every scenario of a dataset in SUMO and lists all problems; exit code 0 means there are none."""
+
+    dataset_dir: tyro.conf.Positional[Path]
+    """Root of the dataset."""
+
+
+def _check(arguments: list[str]) -> int:
+    asked = _parse(Check, "check", arguments)
+    from roadsense.datasets.check import check
+
+    result = check(asked.dataset_dir)
+    for problem in result.problems:
+        print(problem)
+    if result.problems:
+        print(f"{asked.dataset_dir}: {len(result.problems)} problems in {result.scenarios} scenarios", file=sys.stderr)
+        return EXIT_INPUT_MISMATCH if result.changed_files else EXIT_ERROR
+    print(f"{asked.dataset_dir}: all {result.scenarios} scenarios drive as stated")
+    return EXIT_OK
+
+
+def _pipeline(arguments: list[str]) -> None:
+    from roadsense.pipeline import PipelineConfig, run_pipeline
+
+    run_pipeline(_parse(PipelineConfig, "pipeline", arguments))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +100,7 @@ class Evaluate:
 
 
 def _evaluate(arguments: list[str]) -> None:
-    asked = tyro.cli(Evaluate, args=arguments, prog="roadsense evaluate")
+    asked = _parse(Evaluate, "evaluate", arguments)
     from roadsense.evaluation.evaluate import EvaluationConfig, evaluate, find_policy
     from roadsense.evaluation.summary import table, write_episodes
     from roadsense.files import write_json
@@ -61,9 +127,7 @@ def _train(arguments: list[str]) -> None:
         preset = arguments[place + 1]
         arguments = arguments[:place] + arguments[place + 2 :]
     about = "Trains a policy. --config PRESET|FILE.yaml (quick, standard) comes first, every flag below goes over it."
-    config = tyro.cli(
-        TrainConfig, args=arguments, default=read_train_config(preset), prog="roadsense train", description=about
-    )
+    config = _parse(TrainConfig, "train", arguments, default=read_train_config(preset), description=about)
     from roadsense.training.sb3 import train
 
     train(config)
@@ -79,14 +143,17 @@ class Export:
 
 
 def _export(arguments: list[str]) -> None:
-    asked = tyro.cli(Export, args=arguments, prog="roadsense export")
+    asked = _parse(Export, "export", arguments)
     from roadsense.export.onnx import export_onnx
 
     print(export_onnx(asked.run))
 
 
-VERBS: dict[str, Callable[[list[str]], Any]] = {"train": _train, "evaluate": _evaluate, "export": _export}
-"""Each verb parses its own arguments and imports what it needs only then."""
+VERBS: dict[str, Callable[[list[str]], int | None]] = {
+    "generate": _generate, "check": _check, "train": _train, "evaluate": _evaluate, "export": _export,
+    "pipeline": _pipeline,
+}  # fmt: skip
+"""Each verb parses its own arguments, imports what it needs only then, and may return an exit code."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -100,11 +167,17 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"roadsense: there is no verb {verb!r}; {nearest(verb, VERBS)}", file=sys.stderr)
         return EXIT_USAGE
     try:
-        VERBS[verb](rest)
+        return VERBS[verb](rest) or EXIT_OK
     except RoadsenseError as error:
         print(f"roadsense: {error}", file=sys.stderr)
         return error.exit_code
-    return EXIT_OK
+    except KeyboardInterrupt:
+        print(f"roadsense: {verb} was stopped; the same command does it again.", file=sys.stderr)
+        return EXIT_RESUMABLE
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"roadsense: {place}{error.strerror or error}; free space or choose other folders.", file=sys.stderr)
+        return EXIT_ERROR
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -9,7 +11,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -108,12 +110,7 @@ class RunFolder:
         """
         recorded = self.path / CONFIG
         if recorded.is_file():
-            before = json.loads(recorded.read_text(encoding="utf-8"))
-            if canonical_digest(before) != canonical_digest(config):
-                changed = sorted(key for key in {*before, *config} if before.get(key) != config.get(key))
-                raise InputMismatchError(
-                    f"{self.path}: was begun with another {', '.join(changed)}; name another --run-id or remove it."
-                )
+            self.refuse_other(config)
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -122,6 +119,42 @@ class RunFolder:
         write_json(self.path / "environment.json", environment())
         write_text(self.path / "command.txt", " ".join(["roadsense", *sys.argv[1:]]) + "\n")
         write_json(recorded, config)
+
+    def refuse_other(self, config: dict[str, Any]) -> None:
+        """Does nothing for a new run, or one that was begun with this configuration.
+
+        Raises:
+            InputMismatchError: it was begun with another one; names what differs.
+        """
+        recorded = self.path / CONFIG
+        if not recorded.is_file():
+            return
+        before = json.loads(recorded.read_text(encoding="utf-8"))
+        if canonical_digest(before) != canonical_digest(config):
+            changed = sorted(key for key in {*before, *config} if before.get(key) != config.get(key))
+            raise InputMismatchError(
+                f"{self.path}: was begun with another {', '.join(changed)}; name another --run-id or remove it."
+            )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes out of the run while it is worked on.
+
+        Raises:
+            RoadsenseError: another process is at work in it.
+        """
+        file = self.path / ".lock"
+        with open(file, "w", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RoadsenseError(
+                    f"{self.path}: another process is at work in this run; wait for it or name another --run-id."
+                ) from None
+            try:
+                yield
+            finally:
+                file.unlink(missing_ok=True)
 
     def set_status(self, status: str) -> None:
         """Writes STATUS: ``running <stage>``, ``complete`` or ``rejected``."""

@@ -14,12 +14,12 @@ from roadsense.convoy.trace import EpisodeTrace, TraceRecorder, hazard_happened
 from roadsense.convoy.world import EndReason, HazardKind
 from roadsense.datasets.envelope import envelope_problems, presence_problems
 from roadsense.datasets.road import Road, road_of
-from roadsense.errors import ParamsError, ScenarioError, TrafficError
+from roadsense.errors import InputMismatchError, ParamsError, ScenarioError, TrafficError
 from roadsense.espnow.params import RadioParams, read_params
 from roadsense.manifest import Dataset, read_dataset
 from roadsense.randomness import episode_seed
 from roadsense.scenario import Scenario, read_scenario
-from roadsense.traffic.base import EGO, STEP_S
+from roadsense.traffic.base import STEP_S
 from roadsense.traffic.engines import make_traffic
 from roadsense.traffic.route import RouteCatalogue
 
@@ -40,6 +40,21 @@ class CheckResult:
     """One sentence each, beginning with where."""
     changed_files: bool = False
     """Whether a file is not the one that the manifest lists."""
+
+    def raise_problems(self) -> None:
+        """Does nothing where all is well.
+
+        Raises:
+            InputMismatchError: a file is not the one that the manifest lists.
+            ScenarioError: something else is wrong.
+        """
+        if self.problems:
+            kind = InputMismatchError if self.changed_files else ScenarioError
+            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            raise kind(
+                f"{self.problems[0]}{more}; `roadsense check {self.dataset.root}` lists all, and a dataset is"
+                " regenerated after it was removed."
+            )
 
 
 class Driver:
@@ -87,28 +102,41 @@ def driving_problems(scenario: Scenario, trace: EpisodeTrace, road: Road) -> Ite
         trace: what happened.
         road: V001's route.
     """
-    cars = len(scenario.vehicles)
+    hazard = trace.hazard_kind != HazardKind.NONE
+    quiet = min(trace.onset_step, trace.num_steps) if hazard else trace.num_steps
+    yield from _at_0(scenario, trace, road)
+    yield from _formation(scenario, trace, quiet)
+    yield from _end(scenario, trace, quiet)
+
+
+def _at_0(scenario: Scenario, trace: EpisodeTrace, road: Road) -> Iterator[str]:
     for column, car in enumerate(scenario.vehicles):
         off_m = abs(trace.position_m[0, column] - (road.position_m(car) or 0.0))
         off_mps = abs(trace.speed_mps[0, column] - car.depart_speed_mps)
         if not trace.alive[0, column] or off_m > 1e-6 or off_mps > 1e-6:
             yield f"{car.id} is not where it is stated at t = 0 ({off_m:.3g} m and {off_mps:.3g} m/s off)"
-    hazard = trace.hazard_kind != HazardKind.NONE
-    quiet = min(trace.onset_step, trace.num_steps) if hazard else trace.num_steps
+
+
+def _formation(scenario: Scenario, trace: EpisodeTrace, quiet: int) -> Iterator[str]:
+    """Up to step ``quiet`` nothing happens: nobody leaves, overtakes or brakes hard."""
+    cars = len(scenario.vehicles)
     present = trace.alive[: quiet + 1, :cars]
-    for column in np.flatnonzero(~present.all(axis=0)):
-        left_s = STEP_S * int((~present[:, column]).argmax())
-        yield f"{scenario.vehicles[column].id} leaves the road after {left_s:.1f} s: the route is too short"
+    for car, there in zip(scenario.vehicles, present.T, strict=True):
+        if not there.all():
+            yield f"{car.id} leaves the road after {STEP_S * int(np.argmin(there)):.1f} s: the route is too short"
     order = np.argsort(trace.position_m[: quiet + 1, :cars], axis=1)
-    if present.all() and (order != order[0]).any():
-        yield f"the convoy's order changes after {STEP_S * int((order != order[0]).any(axis=1).argmax()):.1f} s"
-    accel = trace.accel_mps2[: quiet + 1, EGO + 1 : cars]
-    if len(accel) and accel.size and accel.min() < -HARD_BRAKING_MPS2:
-        step, column = np.unravel_index(int(accel.argmin()), accel.shape)
-        yield (
-            f"{scenario.vehicles[EGO + 1 + int(column)].id} brakes with {-accel.min():.1f} m/s² after"
-            f" {STEP_S * int(step):.1f} s though nothing has happened"
-        )
+    changed = (order != order[0]).any(axis=1)
+    if present.all() and changed.any():
+        yield f"the convoy's order changes after {STEP_S * int(np.argmax(changed)):.1f} s"
+    for car, accel in zip(scenario.vehicles, trace.accel_mps2[: quiet + 1, :cars].T, strict=True):
+        if car is not scenario.ego and accel.min() < -HARD_BRAKING_MPS2:
+            yield (
+                f"{car.id} brakes with {-accel.min():.1f} m/s² after {STEP_S * int(np.argmin(accel)):.1f} s though"
+                " nothing has happened"
+            )
+
+
+def _end(scenario: Scenario, trace: EpisodeTrace, quiet: int) -> Iterator[str]:
     after = f"after {STEP_S * trace.num_steps:.1f} s"
     if trace.end_reason == EndReason.PEER_CONTACT:
         yield f"two peers touch {after}"
@@ -118,7 +146,7 @@ def driving_problems(scenario: Scenario, trace: EpisodeTrace, road: Road) -> Ite
         yield f"{scenario.ego.id} touches its leader {after} although it brakes fully from the hazard on"
     elif trace.end_reason == EndReason.ROUTE_END:
         yield f"{scenario.ego.id} reaches the end of its route {after}: the route is too short"
-    elif hazard and not hazard_happened(trace):
+    elif trace.hazard_kind != HazardKind.NONE and not hazard_happened(trace):
         yield f"the hazard does not happen: its target never reaches {trace.hazard_decel_mps2:.1f} m/s²"
 
 

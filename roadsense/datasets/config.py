@@ -55,20 +55,20 @@ class Ranges:
     peer_count: tuple[int, int] = (1, 8)
     """Cars ahead of the ego; every count comes up equally often."""
     speed_mps: Range = (8.0, 25.0)
-    """Speed of the whole convoy at t = 0, and the cruising speed of its first car [m/s]; lower where limits ask for it."""
+    """Speed of the convoy at t = 0 and cruising speed of its first car [m/s]; lower where limits ask for it."""
     time_gap_s: Range = (0.8, 1.4)
     """Headway the driver of V001 keeps [s]."""
     tau: Range = (0.3, 1.4)
     """Headway each peer keeps [s]."""
     sigma: Range = (0.0, 0.5)
     """Imperfection (dawdling) of each peer."""
-    speedFactor: Range = (0.9, 1.1)  # noqa: N815 - SUMO's name
+    speedFactor: Range = (0.9, 1.1)
     """Desired speed of each car in units of the limit."""
     decel: Range = (2.0, 4.5)
     """Comfortable deceleration of all cars of a convoy [m/s²]; at most 2.5 where limits drop."""
     spawn_jitter_s: Range = (0.0, 0.5)
     """How much later than its headway asks for a car follows at t = 0 [s]."""
-    vehsPerHour: Range = (0.7, 1.3)  # noqa: N815 - SUMO's name
+    vehsPerHour: Range = (0.7, 1.3)
     """Factor on the background traffic of a base scenario that has any."""
     hazard_share: Range = (0.75, 0.75)
     """Share of a split's scenarios with a hazard; the rest is ordinary driving."""
@@ -93,7 +93,7 @@ class Ranges:
                 raise UsageError(f"ranges: {name} is {low} to {high}; state the lower end first.")
             if low < least or high > most:
                 raise UsageError(
-                    f"ranges: {name} is {low} to {high}, outside of the safe envelope {least} to {most}; stay within it."
+                    f"ranges: {name} is {low} to {high}; the safe envelope is {least} to {most}, stay within it."
                 )
 
     def document(self) -> dict[str, list[float]]:

@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,41 @@ _PROVENANCE = ("git_commit", "git_dirty", "sumo_version", "container_image", "ge
 """Keys of a manifest that say how a dataset was made; two datasets that differ in these alone are the same."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Inputs:
+    """What a configuration names, read."""
+
+    bases: list[Base]
+    held_out: set[str]
+    params: Path
+    identity: str
+
+
+def _read_inputs(config: GenerateConfig) -> _Inputs:
+    catalogue = RouteCatalogue()
+    bases = [read_base(name, catalogue) for name in config.base_scenarios]
+    held_out = _held_out(config, bases)
+    params = params_path(config.emulator_params)
+    read_params(config.emulator_params)
+    if params is None:
+        raise UsageError("a dataset states the radio it was made for; 'off' can be asked for when it is played.")
+    identity = config.dataset_id or f"s{config.seed}-{_config_digest(config, bases, params)[:10]}"
+    return _Inputs(bases=bases, held_out=held_out, params=params, identity=identity)
+
+
+def identify(config: GenerateConfig) -> tuple[str, dict[str, str]]:
+    """The id a dataset would get, and the digests of what it would be made from; writes nothing.
+
+    Raises:
+        as :func:`generate`, where an input is missing or wrong.
+    """
+    inputs = _read_inputs(config)
+    return inputs.identity, {
+        "base_scenario_hash": _base_digest(inputs.bases),
+        "emulator_params_hash": file_digest(inputs.params),
+    }
+
+
 def generate(config: GenerateConfig) -> Dataset:
     """Writes the dataset of ``config`` below its ``datasets_dir``, all of it or nothing.
 
@@ -42,28 +78,17 @@ def generate(config: GenerateConfig) -> Dataset:
         InputMismatchError: another dataset stands there under this name.
         RoadsenseError: the folder cannot be written.
     """
-    catalogue = RouteCatalogue()
-    bases = [read_base(name, catalogue) for name in config.base_scenarios]
-    held_out = _held_out(config, bases)
-    seen = [base for base in bases if base.name not in held_out]
-    roads = {"train": seen, "val": seen, "eval": bases}
-    params = params_path(config.emulator_params)
-    read_params(config.emulator_params)
-    if params is None:
-        raise UsageError("a dataset states the radio it was made for; 'off' can be asked for when it is played.")
-    identity = config.dataset_id or f"s{config.seed}-{_config_digest(config, bases, params)[:10]}"
-    target = Path(config.datasets_dir) / identity
+    inputs = _read_inputs(config)
+    target = Path(config.datasets_dir) / inputs.identity
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{identity}.", dir=target.parent))
+        beside = Path(tempfile.mkdtemp(prefix=f".{inputs.identity}.", dir=target.parent))
     except OSError as error:
         raise cannot_write(target, error) from None
     try:
         beside.chmod(0o755)
-        shutil.copyfile(params, beside / PARAMS_NAME)
-        splits = {split: _write_split(beside, config, split, roads[split], held_out)
-                  for split in SPLITS if getattr(config, split)}  # fmt: skip
-        manifest = _manifest(beside, config, identity, bases, splits)
+        shutil.copyfile(inputs.params, beside / PARAMS_NAME)
+        manifest = _manifest(beside, config, inputs)
         (beside / MANIFEST_NAME).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         if target.exists():
             return _already_there(target, manifest)
@@ -159,9 +184,15 @@ def _write_split(
     return entries
 
 
-def _manifest(
-    folder: Path, config: GenerateConfig, identity: str, bases: list[Base], splits: dict[str, list[dict[str, Any]]]
-) -> dict[str, Any]:
+def _manifest(folder: Path, config: GenerateConfig, inputs: _Inputs) -> dict[str, Any]:
+    """Writes all scenarios into ``folder`` and returns the manifest of what then stands there."""
+    seen = [base for base in inputs.bases if base.name not in inputs.held_out]
+    roads = {"train": seen, "val": seen, "eval": inputs.bases}
+    splits = {
+        split: _write_split(folder, config, split, roads[split], inputs.held_out)
+        for split in SPLITS
+        if getattr(config, split)
+    }
     files = [
         {"path": file.relative_to(folder).as_posix(), "sha256": file_digest(file), "bytes": file.stat().st_size}
         for file in folder.rglob("*")
@@ -172,10 +203,10 @@ def _manifest(
     return {
         "schema_version": 1,
         "kind": "scenarios",
-        "dataset_id": identity,
+        "dataset_id": inputs.identity,
         "seed": config.seed,
-        "base_scenarios": [base.name for base in bases],
-        "base_scenario_hash": _base_digest(bases),
+        "base_scenarios": [base.name for base in inputs.bases],
+        "base_scenario_hash": _base_digest(inputs.bases),
         "ranges": config.ranges.document(),
         "sumo_version": version("libsumo"),
         "git_commit": made["git_commit"],
@@ -194,9 +225,7 @@ def _already_there(target: Path, manifest: dict[str, Any]) -> Dataset:
     """The dataset in the target folder, which must be the one that was asked for."""
     found = read_dataset(target)
     differing = sorted(
-        key
-        for key in {*found.manifest, *manifest} - {*_PROVENANCE}
-        if found.manifest.get(key) != manifest.get(key)
+        key for key in {*found.manifest, *manifest} - {*_PROVENANCE} if found.manifest.get(key) != manifest.get(key)
     )
     if differing:
         raise InputMismatchError(

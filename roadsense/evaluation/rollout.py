@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from roadsense.convoy.observation import Observation
 from roadsense.convoy.player import Player
 from roadsense.convoy.trace import EpisodeTrace, TraceRecorder
 from roadsense.policies.base import Policy, Truth
@@ -64,3 +65,13 @@ def play(
         while wanted in done:
             yield done.pop(wanted)
             wanted += 1
+
+
+def record_observations(policy: Policy, player: Player, episodes: int) -> Observation:
+    """What a policy saw in the first ``episodes`` of its list, decision after decision along the leading axis."""
+    seen: list[Observation] = []
+    for trace in play(policy, player, episodes, observations=True):
+        assert trace.ego is not None and trace.peers is not None and trace.peer_mask is not None
+        decisions = slice(0, trace.num_steps)
+        seen.append(Observation(trace.ego[decisions], trace.peers[decisions], trace.peer_mask[decisions]))
+    return Observation(*(np.concatenate(parts) for parts in zip(*seen, strict=True)))

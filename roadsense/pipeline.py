@@ -1,0 +1,272 @@
+"""One button: generate, check, train, evaluate, export, package. A stopped run goes on where it was."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from roadsense.convoy.player import DEFAULT_RADIO
+from roadsense.convoy.source import BUILT_IN
+from roadsense.datasets.config import GenerateConfig
+from roadsense.errors import RoadsenseError, StoppedError, UsageError, nearest
+from roadsense.files import write_json, write_text
+from roadsense.manifest import MANIFEST_NAME
+from roadsense.runs import COMPLETE, RunFolder, canonical_digest
+from roadsense.training.config import TrainConfig, read_train_config
+
+POLICY = "trained"
+"""Name of the trained policy in the results of its run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """How much work a run is."""
+
+    train: int
+    """Scenarios of the split ``train``."""
+    val: int
+    """Scenarios of the split ``val``."""
+    eval: int
+    """Scenarios of the split ``eval``."""
+    episodes: int
+    """Episodes each policy is evaluated on."""
+    parity_episodes: int
+    """Episodes whose observations the exported policy is compared on."""
+
+
+PRESETS = {
+    "quick": Preset(train=32, val=16, eval=24, episodes=48, parity_episodes=10),
+    "standard": Preset(train=160, val=60, eval=120, episodes=240, parity_episodes=40),
+}
+"""``quick`` shows that everything works; ``standard`` trains as long as it takes. Each has its training preset too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineConfig:
+    """From scenarios to a packaged policy."""
+
+    seed: int = 0
+    """Root of all draws: scenarios, weights, exploration."""
+    run_id: str | None = None
+    """Name of the run's folder; none: made of seed, preset and configuration."""
+    preset: str = "standard"
+    """quick (under three minutes on two cores) or standard (under twenty)."""
+    base_scenarios: tuple[str, ...] = BUILT_IN
+    """Roads: names of shipped base scenarios, or directories of others; the last one is held out for evaluation."""
+    emulator_params: str = DEFAULT_RADIO
+    """Radio parameters: a shipped name or a JSON file."""
+    runs_dir: str = "runs"
+    """Where runs lie."""
+    datasets_dir: str = "scenarios/datasets"
+    """Where datasets lie."""
+    dry_run: bool = False
+    """Verify every path and print the plan; write nothing."""
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise UsageError(f"preset {self.preset!r} is unknown; {nearest(self.preset, PRESETS)}")
+
+    @property
+    def generate(self) -> GenerateConfig:
+        """How its dataset is generated."""
+        sizes = PRESETS[self.preset]
+        return GenerateConfig(
+            seed=self.seed, base_scenarios=self.base_scenarios, emulator_params=self.emulator_params,
+            train=sizes.train, val=sizes.val, eval=sizes.eval, datasets_dir=self.datasets_dir,
+        )  # fmt: skip
+
+
+class Pipeline:
+    """A run of the pipeline.
+
+    Attributes:
+        run: its folder.
+        stages: name and work of every stage, in order; each returns what it wants recorded.
+
+    Raises:
+        UsageError, ScenarioError, ParamsError: an input is missing or wrong; nothing was written.
+    """
+
+    def __init__(self, config: PipelineConfig) -> None:
+        from roadsense.datasets.generate import identify
+
+        self.config = config
+        self.sizes = PRESETS[config.preset]
+        self.dataset_id, inputs = identify(config.generate)
+        self.dataset_dir = Path(config.datasets_dir) / self.dataset_id
+        train = read_train_config(config.preset, {"seed": config.seed}).document()
+        self.document: dict[str, Any] = {
+            "schema_version": 1,
+            "seed": config.seed,
+            "preset": config.preset,
+            "dataset_id": self.dataset_id,
+            "inputs": inputs,
+            "train": {key: value for key, value in train.items() if key not in ("run_dir", "dataset_dir", "eval_dir")},
+            "evaluate": {"split": "eval", "episodes": self.sizes.episodes},
+            "parity_episodes": self.sizes.parity_episodes,
+        }
+        run_id = config.run_id or f"s{config.seed}-{config.preset}-{canonical_digest(self.document)[:10]}"
+        self.run = RunFolder.named(Path(config.runs_dir), run_id)
+        self.stages: dict[str, Callable[[], dict[str, Any]]] = {
+            "generate": self._generate, "check": self._check, "train": self._train, "evaluate": self._evaluate,
+            "export": self._export, "package": self._package,
+        }  # fmt: skip
+
+    # ---------------------------------------------------------------- stages
+
+    def _generate(self) -> dict[str, Any]:
+        from roadsense.datasets.generate import generate
+
+        dataset = generate(self.config.generate)
+        return {"dataset_dir": str(dataset.root), "dataset_digest": dataset.digest}
+
+    def _check(self) -> dict[str, Any]:
+        from roadsense.datasets.check import check
+
+        result = check(self.dataset_dir)
+        result.raise_problems()
+        return {"scenarios": result.scenarios}
+
+    @property
+    def train_config(self) -> TrainConfig:
+        """How its policy is trained."""
+        return read_train_config(
+            self.config.preset,
+            {"seed": self.config.seed, "dataset_dir": str(self.dataset_dir), "run_dir": str(self.run.path)},
+        )
+
+    def _train(self) -> dict[str, Any]:
+        from roadsense.training.sb3 import train
+
+        result = train(self.train_config)
+        return {key: result[key] for key in ("timesteps", "weights_digest", "best", "explained_variance", "resumed_at")}
+
+    def _evaluate(self) -> dict[str, Any]:
+        from roadsense.evaluation.evaluate import STANDARD_BASELINES, EvaluationConfig, evaluate, find_policy
+        from roadsense.evaluation.summary import table, write_episodes
+        from roadsense.policies.runtime import load_policy
+        from roadsense.runs import environment
+
+        policies = [load_policy(self.run.path, POLICY), *map(find_policy, STANDARD_BASELINES)]
+        asked = EvaluationConfig(dataset_dir=str(self.dataset_dir), split="eval", episodes=self.sizes.episodes)
+        result = evaluate(policies, asked)
+        write_episodes(self.run.path / "episodes.csv", result.rows)
+        shown = table(result.summaries)
+        write_text(self.run.path / "table.txt", shown + "\n")
+        training = self.run.finished_stages()["train"]
+        write_json(self.run.path / "metrics.json", {
+            "schema_version": 1, "run_id": self.run.path.name, "policy": POLICY, "training": training,
+            "evaluation": result.document(), "environment": environment(),
+        })  # fmt: skip
+        return {"episodes": self.sizes.episodes, "policies": [policy.name for policy in policies]}
+
+    def _export(self) -> dict[str, Any]:
+        from roadsense.convoy.player import Player
+        from roadsense.evaluation.rollout import record_observations
+        from roadsense.export.onnx import export_onnx, parity
+        from roadsense.policies.runtime import load_policy
+
+        export_onnx(self.run.path)
+        player = Player(1, dataset_dir=str(self.dataset_dir), split="val")
+        try:
+            seen = record_observations(load_policy(self.run.path), player, self.sizes.parity_episodes)
+        finally:
+            player.close()
+        found = parity(self.run.path, seen).document()
+        write_json(self.run.path / "parity.json", found)
+        return {"observations": found["observations"], "largest": found["largest"]}
+
+    def _package(self) -> dict[str, Any]:
+        shutil.copyfile(self.dataset_dir / MANIFEST_NAME, self.run.path / MANIFEST_NAME)
+        return {}
+
+    # ---------------------------------------------------------------- the run
+
+    def plan(self) -> str:
+        """What a run would do, after all inputs were verified."""
+        done = self.run.finished_stages()
+        self.run.refuse_other(self.document)
+        for folder in (self.run.path, self.dataset_dir):
+            _writable(folder)
+        notes = {
+            "generate": f"{self.sizes.train} + {self.sizes.val} + {self.sizes.eval} scenarios -> {self.dataset_dir}",
+            "check": "every scenario in SUMO",
+            "train": f"{self.document['train']['total_timesteps']} steps, {self.document['train']['n_envs']} worlds",
+            "evaluate": f"{self.sizes.episodes} episodes of eval for each policy",
+            "export": "model.onnx, compared with the network",
+            "package": f"-> {self.run.path}",
+        }
+        lines = [f"{name:10} {note}{' (done)' if name in done else ''}" for name, note in notes.items()]
+        return "\n".join(lines)
+
+    def execute(self, say: Callable[[str], None]) -> None:
+        """Runs every stage that is not finished yet.
+
+        Args:
+            say: shows one line of progress.
+
+        Raises:
+            InputMismatchError: the run was begun with other inputs, or a file of it or of the dataset has changed.
+            StoppedError: Ctrl-C; the same call continues.
+            RoadsenseError: a stage failed, or the folder cannot be written.
+        """
+        if self.run.status == COMPLETE:
+            self.run.refuse_other(self.document)
+            self.run.verify()
+            say(f"{self.run.path} is complete already")
+            return
+        self.run.begin(self.document)
+        with self.run.locked():
+            for number, (name, work) in enumerate(self.stages.items(), 1):
+                # a dataset that is there is only verified, and one that was removed is made again, byte for byte
+                if name in self.run.finished_stages() and name != "generate":
+                    say(f"[{number}/{len(self.stages)}] {name}: done before")
+                    continue
+                say(f"[{number}/{len(self.stages)}] {name} …")
+                self.run.set_status(f"running {name}")
+                begun = time.monotonic()
+                try:
+                    facts = work()
+                except KeyboardInterrupt:
+                    raise StoppedError(f"{self.run.path}: stopped in {name}; the same command continues.") from None
+                self.run.finish_stage(name, {"seconds": round(time.monotonic() - begun, 1), **facts})
+            self.run.set_status(COMPLETE)
+            self.run.write_checksums()
+
+
+def _writable(folder: Path) -> None:
+    """Refuses a folder that could not be written; makes nothing."""
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise RoadsenseError(f"{folder}: cannot be written; choose a folder you may write to.")
+
+
+def run_pipeline(config: PipelineConfig) -> Path:
+    """Runs the pipeline, or with ``dry_run`` shows its plan; returns the run's folder.
+
+    Raises:
+        RoadsenseError: see :meth:`Pipeline.execute`.
+    """
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    pipeline = Pipeline(config)
+    if config.dry_run:
+        print(pipeline.plan())
+        say("all inputs are there and readable; nothing was written")
+        return pipeline.run.path
+    begun = time.monotonic()
+    pipeline.execute(say)
+    print((pipeline.run.path / "table.txt").read_text(encoding="utf-8"), end="")
+    print(pipeline.run.path)
+    say(f"took {time.monotonic() - begun:.0f} s")
+    return pipeline.run.path
