@@ -102,8 +102,9 @@ def draw_plan(config: GenerateConfig, base: Base, peer_count: int, kind: HazardK
         if cars is not None:
             return _plan(config, base, kind, draws, cars)
     raise ScenarioError(
-        f"base scenario {base.name}: no place was found for {peer_count} peers and {ROUTE_TIME_S:g} s of driving on"
-        f" {base.road.length_m:.0f} m of route; take a longer road, fewer peers or a lower speed."
+        f"base scenario {base.name}: no place was found for {peer_count} peers at {ranges.speed_mps[0]:g} m/s or more"
+        f" with {ROUTE_TIME_S:g} s to drive, on {base.road.length_m:.0f} m of route; take a longer or faster road, fewer"
+        " peers or a lower speed."
     )
 
 
