@@ -14,7 +14,7 @@ from typing import Any
 from roadsense.convoy.player import DEFAULT_RADIO
 from roadsense.convoy.source import BUILT_IN
 from roadsense.datasets.config import GenerateConfig
-from roadsense.errors import RoadsenseError, StoppedError, UsageError, nearest
+from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError, UsageError, nearest
 from roadsense.files import write_json, write_text
 from roadsense.manifest import MANIFEST_NAME
 from roadsense.runs import COMPLETE, RunFolder, canonical_digest
@@ -61,6 +61,8 @@ class PipelineConfig:
     """Roads: names of shipped base scenarios, or directories of others; the last one is held out for evaluation."""
     emulator_params: str = DEFAULT_RADIO
     """Radio parameters: a shipped name or a JSON file."""
+    total_timesteps: int | None = None
+    """Steps of training instead of the preset's."""
     runs_dir: str = "runs"
     """Where runs lie."""
     datasets_dir: str = "scenarios/datasets"
@@ -100,7 +102,7 @@ class Pipeline:
         self.sizes = PRESETS[config.preset]
         self.dataset_id, inputs = identify(config.generate)
         self.dataset_dir = Path(config.datasets_dir) / self.dataset_id
-        train = read_train_config(config.preset, {"seed": config.seed}).document()
+        train = self.train_config("").document()
         self.document: dict[str, Any] = {
             "schema_version": 1,
             "seed": config.seed,
@@ -124,6 +126,11 @@ class Pipeline:
         from roadsense.datasets.generate import generate
 
         dataset = generate(self.config.generate)
+        before = self.run.finished_stages().get("generate", {}).get("dataset_digest", dataset.digest)
+        if before != dataset.digest:
+            raise InputMismatchError(
+                f"{dataset.root}: is not the dataset that {self.run.path} was begun with; name another --run-id."
+            )
         return {"dataset_dir": str(dataset.root), "dataset_digest": dataset.digest}
 
     def _check(self) -> dict[str, Any]:
@@ -133,18 +140,17 @@ class Pipeline:
         result.raise_problems()
         return {"scenarios": result.scenarios}
 
-    @property
-    def train_config(self) -> TrainConfig:
-        """How its policy is trained."""
+    def train_config(self, run_dir: str) -> TrainConfig:
+        """How the policy is trained."""
+        stated = {"seed": self.config.seed, "total_timesteps": self.config.total_timesteps}
         return read_train_config(
-            self.config.preset,
-            {"seed": self.config.seed, "dataset_dir": str(self.dataset_dir), "run_dir": str(self.run.path)},
+            self.config.preset, {**stated, "dataset_dir": str(self.dataset_dir), "run_dir": run_dir}
         )
 
     def _train(self) -> dict[str, Any]:
         from roadsense.training.sb3 import train
 
-        result = train(self.train_config)
+        result = train(self.train_config(str(self.run.path)))
         return {key: result[key] for key in ("timesteps", "weights_digest", "best", "explained_variance", "resumed_at")}
 
     def _evaluate(self) -> dict[str, Any]:

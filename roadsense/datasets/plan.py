@@ -103,7 +103,7 @@ def draw_plan(config: GenerateConfig, base: Base, peer_count: int, kind: HazardK
             return _plan(config, base, kind, draws, cars)
     raise ScenarioError(
         f"base scenario {base.name}: no place was found for {peer_count} peers at {ranges.speed_mps[0]:g} m/s or more"
-        f" with {ROUTE_TIME_S:g} s to drive, on {base.road.length_m:.0f} m of route; take a longer or faster road, fewer"
+        f" with {ROUTE_TIME_S:g} s to drive on {base.road.length_m:.0f} m of route; take a longer or faster road, fewer"
         " peers or a lower speed."
     )
 

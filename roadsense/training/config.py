@@ -48,7 +48,7 @@ class TrainConfig:
     n_steps: int = 512
     """Steps of each world between two updates."""
     batch_size: int = 1024
-    """Steps in one gradient."""
+    """Most steps in one gradient; the largest part of ``n_envs * n_steps`` up to it is taken."""
     n_epochs: int = 10
     """Passes over a rollout in one update."""
     learning_rate: float = 5e-4
@@ -103,12 +103,10 @@ class TrainConfig:
         for name in ("total_timesteps", "n_envs", "n_steps", "n_epochs", "messages_per_peer", "lstm_width",
                      "eval_every", "eval_episodes", "checkpoint_every", "torch_threads"):  # fmt: skip
             _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        # advantages are normalised over a batch: of one step they would be 0 / 0
         _require("batch_size", self.batch_size, self.batch_size >= 2, "at least 2")
         rollout = self.n_envs * self.n_steps
-        _require(
-            "n_envs * n_steps", rollout, rollout % self.batch_size == 0, f"a multiple of batch_size ({self.batch_size})"
-        )
+        # one step's advantage cannot be normalised, so a prime number beyond batch_size cannot be cut
+        _require("n_envs * n_steps", rollout, self.minibatch_size >= 2, "divisible into parts of 2 or more steps")
         for name in ("learning_rate", "learning_rate_end", "vf_coef", "max_grad_norm", "reward_clip"):
             _require(name, getattr(self, name), getattr(self, name) > 0.0, "above 0")
         for name in ("gamma", "gae_lambda", "clip_range"):
@@ -117,6 +115,12 @@ class TrainConfig:
             widths = getattr(self, name)
             _require(name, widths, len(widths) >= 1 and min(widths) >= 1, "one or more positive numbers")
         _require("seed", self.seed, 0 <= self.seed < 2**32 - self.n_envs, "from 0 to 2^32 - n_envs - 1")
+
+    @property
+    def minibatch_size(self) -> int:
+        """Steps in one gradient: a rollout is cut into equal parts, at most ``batch_size`` each."""
+        rollout = self.n_envs * self.n_steps
+        return next(size for size in range(min(self.batch_size, rollout), 0, -1) if rollout % size == 0)
 
     @property
     def widths(self) -> Widths:

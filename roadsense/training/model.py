@@ -93,7 +93,7 @@ def build_model(config: TrainConfig, env: VecEnv, dump_dir: Path | None = None) 
         env,
         learning_rate=lambda remaining: end + (start - end) * remaining,
         n_steps=config.n_steps,
-        batch_size=config.batch_size,
+        batch_size=config.minibatch_size,
         n_epochs=config.n_epochs,
         gamma=config.gamma,
         gae_lambda=config.gae_lambda,

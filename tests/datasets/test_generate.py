@@ -150,7 +150,7 @@ def test_a_convoy_that_fits_nowhere_leaves_nothing_behind(tmp_path):
     ranges = Ranges(peer_count=(16, 16), speed_mps=(24.5, 25.0))
     with pytest.raises(
         ScenarioError,
-        match=r"straight: no place was found for 16 peers at 24.5 m/s or more with 43 s to drive, on 3500 m",
+        match=r"straight: no place was found for 16 peers at 24.5 m/s or more with 43 s to drive on 3500 m",
     ):
         generate(tiny(tmp_path, ranges=ranges))
     assert list(tmp_path.iterdir()) == []

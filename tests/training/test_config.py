@@ -51,13 +51,20 @@ def test_a_file_with_nonsense_is_named(tmp_path, text, told):
         ({"control": "breake"}, "did you mean 'brake'"),
         ({"sead": 1}, "'sead' is unknown; did you mean 'seed'"),
         ({"n_envs": 0}, "n_envs is 0; it must be at least 1"),
-        ({"n_envs": 3}, r"n_envs \* n_steps is .*a multiple of batch_size"),
+        ({"n_envs": 1, "n_steps": 1031}, r"n_envs \* n_steps is 1031; it must be divisible into parts of 2 or more"),
         ({"phi_widths": []}, "phi_widths"),
     ],
 )
 def test_impossible_overrides_are_refused(overrides, told):
     with pytest.raises(UsageError, match=told):
         read_train_config("quick", overrides)
+
+
+@pytest.mark.parametrize(("n_envs", "expected"), [(8, 1024), (4, 1024), (3, 768), (2, 512), (7, 896)])
+def test_any_number_of_worlds_cuts_its_rollouts_into_equal_parts(n_envs, expected):
+    config = read_train_config("quick", {"n_envs": n_envs})  # 256 steps a world
+    assert config.minibatch_size == expected
+    assert n_envs * 256 % expected == 0
 
 
 def test_unknown_presets_are_refused_with_the_nearest():

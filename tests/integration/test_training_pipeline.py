@@ -1,0 +1,258 @@
+"""The whole way, by the commands a user gives: scenarios, check, training, evaluation, export, package."""
+
+import csv
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from roadsense.cli import main
+from roadsense.manifest import read_dataset
+from roadsense.policies.runtime import load_policy
+
+pytestmark = pytest.mark.usefixtures("require_sumo")
+
+FEW = ("--total-timesteps", "4096")
+CONTRACT = {
+    "model.zip", "metrics.json", "manifest.json", "config.json", "policy.safetensors", "model.onnx", "signature.json",
+    "episodes.csv", "parity.json", "command.txt", "environment.json", "STATUS", "checksums.sha256",
+}  # fmt: skip
+PIPELINE = ("pipeline", "--seed", "3", "--preset", "quick", *FEW)
+
+
+def roadsense(folder, *arguments, **kwargs):
+    """The command, as a process of its own in ``folder``."""
+    command = [sys.executable, "-m", "roadsense.cli", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False, **kwargs)
+
+
+def start(folder, *arguments):
+    command = [sys.executable, "-m", "roadsense.cli", *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def the_run(folder):
+    (run,) = (folder / "runs").iterdir()
+    return run
+
+
+def wait_for_status(folder, status):
+    """Waits until the only run below ``folder`` has that STATUS."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found = [file.read_text().strip() for file in folder.glob("runs/*/STATUS")]
+        if found == [status]:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"STATUS never was {status!r}")
+
+
+def test_the_verbs_one_after_the_other(tmp_path, capsys):
+    data, run = tmp_path / "data", tmp_path / "run"
+    assert main(["generate", "--seed", "4", "--train", "6", "--val", "3", "--eval", "6",
+                 "--datasets-dir", str(data)]) == 0  # fmt: skip
+    dataset_dir = capsys.readouterr().out.strip()
+    assert main(["check", dataset_dir]) == 0
+    capsys.readouterr()
+    flags = ["--dataset_dir", dataset_dir, "--eval_dir", dataset_dir, "--seed", "3", "--emulator_params", "drive",
+             "--total-timesteps", "2048", "--n-envs", "2", "--eval-every", "1024", "--eval-episodes", "3"]  # fmt: skip
+    assert main(["train", "--config", "quick", "--run_dir", str(run), *flags]) == 0
+    assert capsys.readouterr().out.strip() == str(run)
+    trained = json.loads((run / "training.json").read_text())
+    assert trained["dataset_digest"] == read_dataset(dataset_dir).digest
+    assert trained["config"]["emulator_params"] == "drive"
+    assert {found["episodes"] for found in trained["validations"]} == {3}
+    assert (run / "checkpoints" / "best.zip").is_file()
+
+    figures = tmp_path / "figures.json"
+    assert main(["evaluate", "--policy", str(run), "none", "--dataset-dir", dataset_dir, "--split", "eval",
+                 "--episodes", "6", "--json", str(figures)]) == 0  # fmt: skip
+    assert "collisions in hazards" in capsys.readouterr().out
+    found = json.loads(figures.read_text())
+    assert found["dataset_digest"] == read_dataset(dataset_dir).digest
+    assert [one["episodes"] for one in found["policies"].values()] == [6, 6]
+
+    assert main(["export", str(run)]) == 0
+    assert load_policy(run / "model.onnx").signature.weights_digest == trained["weights_digest"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which a short pipeline ran to its end, and what it printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = roadsense(folder, *PIPELINE)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_a_run_leaves_its_evidence(finished):
+    folder, done = finished
+    run = the_run(folder)
+    assert {file.name for file in run.iterdir()} >= CONTRACT
+    assert (run / "STATUS").read_text() == "complete\n"
+    assert done.stdout.splitlines()[-1] == f"runs/{run.name}"
+    assert (run / "command.txt").read_text() == f"roadsense {' '.join(PIPELINE)}\n"
+    subprocess.run(["sha256sum", "--quiet", "-c", "checksums.sha256"], cwd=run, check=True)
+    listed = {line.split("  ", 1)[1] for line in (run / "checksums.sha256").read_text().splitlines()}
+    present = {file.relative_to(run).as_posix() for file in run.rglob("*") if file.is_file()}
+    assert listed == present - {"checksums.sha256"}
+
+    config = json.loads((run / "config.json").read_text())
+    dataset = folder / "scenarios" / "datasets" / config["dataset_id"]
+    assert (run / "manifest.json").read_bytes() == (dataset / "manifest.json").read_bytes()
+    size = sum(file.stat().st_size for file in run.rglob("*") if "checkpoints" not in file.parts)
+    assert size < 20e6
+
+
+def test_a_run_states_its_figures_with_their_provenance(finished):
+    run = the_run(finished[0])
+    metrics = json.loads((run / "metrics.json").read_text())
+    policies = metrics["evaluation"]["policies"]
+    names = {"trained", "none", "always_brake", "random", "v2v_rule", "v2v_tuned", "oracle", "idm"}
+    assert set(policies) == names
+    assert all(one["invalid_episodes"] == 0 for one in policies.values())
+    assert policies["none"]["collisions"]["count"] > policies["oracle"]["collisions"]["count"]
+    assert policies["none"]["hazards_happened"] == policies["none"]["hazards_planned"] > 0
+    assert metrics["training"]["explained_variance"]["n"] > 0
+    assert metrics["evaluation"]["dataset_digest"] == json.loads((run / "manifest.json").read_text())["content_digest"]
+    with open(run / "episodes.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 48 * len(names)
+    by_policy = {name: [(row["scenario_id"], row["seed"]) for row in rows if row["policy"] == name] for name in names}
+    assert all(found == by_policy["none"] for found in by_policy.values())  # paired
+    parity = json.loads((run / "parity.json").read_text())
+    assert parity["passed"]
+    assert parity["observations"] > 1000
+
+
+def test_a_finished_run_says_where_it_is(finished):
+    folder, first = finished
+    run = the_run(folder)
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
+    again = roadsense(folder, *PIPELINE)
+    assert again.returncode == 0
+    assert again.stdout == first.stdout
+    assert f"{run.relative_to(folder)} is complete already" in again.stderr
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
+
+
+def test_other_inputs_under_the_same_name_are_refused(finished):
+    folder, _ = finished
+    run = the_run(folder)
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
+    changed = roadsense(folder, *PIPELINE, "--run-id", run.name, "--emulator-params", "drive")
+    assert changed.returncode == 4
+    assert f"runs/{run.name}: was begun with another dataset_id, inputs" in changed.stderr
+    assert changed.stderr.count("\n") == 1
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
+
+
+def test_a_changed_file_of_a_finished_run_is_found(finished):
+    folder, _ = finished
+    metrics = the_run(folder) / "metrics.json"
+    whole = metrics.read_bytes()
+    try:
+        metrics.write_bytes(whole.replace(b"0", b"1", 1))
+        found = roadsense(folder, *PIPELINE)
+        assert found.returncode == 4
+        assert "metrics.json: is missing or has changed since the run was packaged" in found.stderr
+    finally:
+        metrics.write_bytes(whole)
+
+
+def test_a_stopped_and_a_killed_run_go_on_where_they_were(tmp_path):
+    stopped = start(tmp_path, *PIPELINE, "--total-timesteps", "8192")
+    wait_for_status(tmp_path, "running train")
+    while not list(tmp_path.glob("runs/*/training.csv")):  # the first update is done
+        time.sleep(0.05)
+    second = roadsense(tmp_path, *PIPELINE, "--total-timesteps", "8192")
+    assert second.returncode == 1
+    assert "another process is at work in this run" in second.stderr
+    stopped.send_signal(signal.SIGINT)
+    _, said = stopped.communicate(timeout=60)
+    assert stopped.returncode == 75
+    assert "the same command continues" in said.splitlines()[-1]
+    run = the_run(tmp_path)
+    assert load_policy(run).act is not None  # Ctrl-C left a policy that loads
+
+    killed = start(tmp_path, *PIPELINE, "--total-timesteps", "8192")
+    wait_for_status(tmp_path, "running evaluate")
+    killed.kill()
+    killed.communicate(timeout=60)
+    trained = json.loads((run / "training.json").read_text())
+    assert len(trained["resumed_at"]) == 1
+
+    last = roadsense(tmp_path, *PIPELINE, "--total-timesteps", "8192")
+    assert last.returncode == 0, last.stderr
+    assert "[3/6] train: done before" in last.stderr
+    assert json.loads((run / "training.json").read_text()) == trained
+    assert (run / "STATUS").read_text() == "complete\n"
+    subprocess.run(["sha256sum", "--quiet", "-c", "checksums.sha256"], cwd=run, check=True)
+
+
+def test_a_dry_run_verifies_everything_and_writes_nothing(tmp_path):
+    shown = roadsense(tmp_path, *PIPELINE, "--dry-run")
+    assert shown.returncode == 0
+    assert [line.split()[0] for line in shown.stdout.splitlines()] == [
+        "generate", "check", "train", "evaluate", "export", "package",
+    ]  # fmt: skip
+    assert "4096 steps" in shown.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (("--base-scenarios", "straight", "nowhere"), 2, "'nowhere' is neither a shipped one nor a directory"),
+        (("--emulator-params", "nowhere.json"), 1, "nowhere.json: cannot be read (No such file or directory)"),
+        (("--preset", "quik"), 2, "preset 'quik' is unknown; did you mean 'quick'?"),
+        (("--run-id", "../up"), 2, "run id '../up' is not usable"),
+        (("--runs-dir", "/proc/nothing"), 1, "/proc/nothing"),
+        (("--runs", "x"), 2, "has no option '--runs'; did you mean '--runs-dir'?"),
+    ],
+)
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_wrong_inputs_are_one_sentence_and_leave_nothing(tmp_path, flags, code, message, dry, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if flags[0] == "--runs-dir" and dry:
+        pytest.skip("/proc says that root may write to it")
+    assert main(["pipeline", "--preset", "quick", *flags, *dry]) == code
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    """Files may not grow beyond 64 KiB: the manifest cannot be written."""
+
+    def no_room():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+
+    full = roadsense(tmp_path, *PIPELINE, preexec_fn=no_room)
+    assert full.returncode == 1
+    assert "cannot be written (File too large)" in full.stderr.splitlines()[-1]
+    assert "Traceback" not in full.stderr
+    assert list((tmp_path / "scenarios" / "datasets").iterdir()) == []
+    assert (the_run(tmp_path) / "STATUS").read_text() == "running generate\n"
+
+
+def test_actions_of_the_packaged_policy_need_no_torch(finished):
+    run = the_run(finished[0])
+    code = (
+        "import sys; import numpy as np; from roadsense.policies.runtime import load_policy;"
+        "from roadsense.convoy.observation import Observation;"
+        "found = [load_policy(path).act(Observation.zeros(2, 3)) for path in sys.argv[1:]];"
+        "print(np.abs(found[0] - found[1]).max(), 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(run), str(run / "model.onnx")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert float(shown[0]) <= 1e-5
+    assert shown[1] == "False"
+    assert np.isfinite(float(shown[0]))
