@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from roadsense.convoy.core import ConvoyWorlds, WorldsConfig
 from roadsense.convoy.trace import EpisodeTrace, TraceRecorder, hazard_happened
@@ -17,6 +16,7 @@ from roadsense.datasets.road import Road, road_of
 from roadsense.errors import InputMismatchError, ParamsError, ScenarioError, TrafficError
 from roadsense.espnow.params import RadioParams, read_params
 from roadsense.manifest import Dataset, read_dataset
+from roadsense.progress import progress_bar
 from roadsense.randomness import episode_seed
 from roadsense.scenario import Scenario, read_scenario
 from roadsense.traffic.base import STEP_S
@@ -194,10 +194,12 @@ def _drive_all(
     catalogue = RouteCatalogue()
     driver = Driver(max(len(scenario.vehicles) - 1 for scenario, _ in scenarios), params, engine)
     try:
-        for scenario, seed in tqdm(scenarios, unit="scenario", disable=not progress, leave=False):
-            found = _problems(scenario, seed, driver, catalogue)
-            result.problems += [f"{scenario.path}: {problem}" for problem in found]
-            result.scenarios += 1
+        with progress_bar(len(scenarios), "scenario", visible=progress) as bar:
+            for scenario, seed in scenarios:
+                found = _problems(scenario, seed, driver, catalogue)
+                result.problems += [f"{scenario.path}: {problem}" for problem in found]
+                result.scenarios += 1
+                bar.update()
     finally:
         driver.close()
 

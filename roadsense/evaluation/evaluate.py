@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from roadsense.convoy.player import Player
 from roadsense.evaluation.metrics import EpisodeMetrics, measure
 from roadsense.evaluation.rollout import EVALUATION_SEED, play
@@ -16,6 +14,7 @@ from roadsense.evaluation.summary import summarise
 from roadsense.policies.base import Policy
 from roadsense.policies.baselines import BASELINES, make_baseline
 from roadsense.policies.runtime import load_policy
+from roadsense.progress import progress_bar
 
 STANDARD_BASELINES = ("none", "always_brake", "random", "v2v_rule", "v2v_tuned", "oracle", "idm")
 """Baselines shown beside a policy."""
@@ -84,7 +83,7 @@ def evaluate(policies: Sequence[Policy], config: EvaluationConfig, *, progress: 
         progress: whether to show a bar on stderr.
     """
     result = Evaluation(config)
-    with tqdm(total=len(policies) * config.episodes, unit="episode", disable=not progress, leave=False) as bar:
+    with progress_bar(len(policies) * config.episodes, "episode", visible=progress) as bar:
         for policy in policies:
             bar.set_description(policy.name)
             player = Player(

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
-from tqdm import tqdm
+
+from roadsense.progress import progress_bar
 
 
 class AnnealNoise(BaseCallback):
@@ -42,10 +43,9 @@ class ShowProgress(BaseCallback):
         self._bar: Any = None
 
     def _on_training_start(self) -> None:
-        self._bar = tqdm(
-            total=self._total, initial=self.model.num_timesteps, desc="train", unit="step", unit_scale=True,
-            disable=not self._visible, leave=False,
-        )  # fmt: skip
+        self._bar = progress_bar(
+            self._total, "step", visible=self._visible, initial=self.model.num_timesteps, desc="train", unit_scale=True
+        )
 
     def _on_step(self) -> bool:
         self._bar.update(self.training_env.num_envs)
