@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from roadsense.convoy.player import Player
+from roadsense.evaluation.evaluate import EvaluationConfig, evaluate
+from roadsense.evaluation.metrics import measure
+from roadsense.evaluation.rollout import play, record_observations
+from roadsense.policies.baselines import make_baseline
+
+pytestmark = pytest.mark.usefixtures("require_sumo")
+
+LIST = ["curve", "straight"]
+
+
+def played(policy, episodes, worlds, **kwargs):
+    player = Player(worlds, scenario_list=LIST, **kwargs)
+    try:
+        return list(play(make_baseline(policy), player, episodes))
+    finally:
+        player.close()
+
+
+def test_the_list_is_walked_in_order_whatever_the_number_of_worlds():
+    alone, together = played("v2v_tuned", 5, 1), played("v2v_tuned", 5, 3)
+    assert [trace.scenario_id for trace in alone] == ["curve", "straight", "curve", "straight", "curve"]
+    for one, other in zip(alone, together, strict=True):
+        assert (one.scenario_id, one.seed) == (other.scenario_id, other.seed)
+        assert np.array_equal(one.position_m, other.position_m)
+        assert np.array_equal(one.reward, other.reward)
+    assert len({trace.seed for trace in alone}) == 5
+
+
+def test_every_policy_meets_the_same_episodes():
+    passive, braking = played("none", 4, 1), played("always_brake", 4, 1)
+    for one, other in zip(passive, braking, strict=True):
+        assert (one.seed, one.hazard_kind, one.onset_step) == (other.seed, other.hazard_kind, other.onset_step)
+        assert np.array_equal(one.position_m[0], other.position_m[0])
+    assert any(measure(trace).collision for trace in passive)
+    assert not any(measure(trace).collision for trace in braking)
+
+
+def test_evaluating_twice_gives_the_same_figures():
+    config = EvaluationConfig(episodes=3)
+    found = [evaluate([make_baseline("random")], config, progress=False).document() for _ in range(2)]
+    assert found[0] == found[1]
+    assert found[0]["radio"] == "convoy"
+
+
+def test_recorded_observations_are_what_the_policy_decided_on():
+    player = Player(1, scenario_list=LIST)
+    try:
+        seen = record_observations(make_baseline("none"), player, 2)
+        traces = list(play(make_baseline("none"), player, 2, observations=True))
+    finally:
+        player.close()
+    assert len(seen.ego) == len(seen.peers) == len(seen.peer_mask) == sum(trace.num_steps for trace in traces)
+    assert np.array_equal(seen.ego[traces[0].num_steps], traces[1].ego[0])

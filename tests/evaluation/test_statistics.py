@@ -1,0 +1,55 @@
+import math
+
+import numpy as np
+import pytest
+
+from roadsense.evaluation.statistics import clopper_pearson, cluster_bootstrap
+
+
+def test_exact_bounds_of_a_proportion():
+    # k = 0: the upper bound solves (1 - p)^n = 0.025
+    assert clopper_pearson(0, 299) == (0.0, pytest.approx(1 - 0.025 ** (1 / 299)))
+    assert clopper_pearson(7, 7) == (pytest.approx(0.025 ** (1 / 7)), 1.0)
+    # 1 of 10: lower solves 1 - (1 - p)^10 = 0.025; upper (1 - p)^10 + 10 p (1 - p)^9 = 0.025
+    low, high = clopper_pearson(1, 10)
+    assert 1 - (1 - low) ** 10 == pytest.approx(0.025)
+    assert (1 - high) ** 10 + 10 * high * (1 - high) ** 9 == pytest.approx(0.025)
+    assert clopper_pearson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("count", "total"), [(3, 2), (-1, 5)])
+def test_counts_that_cannot_be_are_refused(count, total):
+    with pytest.raises(ValueError, match=f"count {count} must lie between 0 and total {total}"):
+        clopper_pearson(count, total)
+
+
+def test_the_bootstrap_resamples_clusters_and_not_episodes():
+    # ten scenarios of ten equal episodes each: only ten independent values
+    values = np.repeat([0.0, 1.0] * 5, 10)
+    together = cluster_bootstrap(values, np.ones(100), [str(number // 10) for number in range(100)])
+    apart = cluster_bootstrap(values, np.ones(100), [str(number) for number in range(100)])
+    assert together[0] < 0.5 < together[1]
+    assert together[1] - together[0] > 2.5 * (apart[1] - apart[0])  # sqrt(10) = 3.2 by theory
+    assert together == cluster_bootstrap(values, np.ones(100), [str(number // 10) for number in range(100)])
+
+
+def test_a_ratio_of_sums_and_not_a_mean_of_ratios():
+    low, high = cluster_bootstrap([1.0, 1.0], [1.0, 3.0], ["same", "same"])
+    assert low == high == pytest.approx(0.5)  # (1 + 1) / (1 + 3), and one cluster has no spread
+
+
+def test_no_data_has_no_interval():
+    assert all(math.isnan(bound) for bound in cluster_bootstrap([], [], []))
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(200):
+        level = rng.normal(0.0, 1.0, 40)  # of each scenario
+        values = np.repeat(level, 5) + rng.normal(0.0, 1.0, 200)
+        low, high = cluster_bootstrap(values, np.ones(200), np.repeat(np.arange(40).astype(str), 5).tolist())
+        covered += low <= 0.0 <= high
+    assert (
+        177 <= covered <= 199
+    )  # 95 % of 200 is 190, three standard deviations are 9; the bootstrap is a little narrow

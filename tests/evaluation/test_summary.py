@@ -1,0 +1,74 @@
+import csv
+import json
+
+import pytest
+
+from roadsense.errors import RoadsenseError
+from roadsense.evaluation.metrics import COLUMNS, measure
+from roadsense.evaluation.summary import summarise, table, write_episodes
+
+from .traces import braking_hazard, pulse, trace
+
+
+def episodes():
+    """Two hazards, one of them a collision, one hazard-free episode with a false brake, and one that is invalid."""
+    return [
+        measure(braking_hazard(scenario_id="a", end_reason=1, impact_speed_mps=8.0)),
+        measure(braking_hazard(scenario_id="b", demand_mps2=pulse(20, (8, 20)))),
+        measure(trace(scenario_id="c", demand_mps2=pulse(20, (3, 6)))),
+        measure(trace(scenario_id="d", end_reason=4, demand_mps2=pulse(20, (3, 6)))),
+    ]
+
+
+def test_invalid_episodes_are_counted_and_left_out_of_everything_else():
+    found = summarise("mine", episodes())
+    assert (found["episodes"], found["invalid_episodes"]) == (3, 1)
+    assert (found["collisions"]["count"], found["collisions"]["n"]) == (1, 3)
+    assert (found["collisions_in_hazards"]["count"], found["collisions_in_hazards"]["n"]) == (1, 2)
+    assert (found["collisions_without_hazard"]["count"], found["collisions_without_hazard"]["n"]) == (0, 1)
+    assert (found["never_reacted"]["count"], found["never_reacted"]["n"]) == (1, 2)
+    assert found["false_brakes_per_km"]["value"] == pytest.approx(1 / 0.12)  # one, over three times 40 m
+    assert found["false_brakes_per_km_without_hazard"]["value"] == pytest.approx(1 / 0.04)
+    assert found["impact_speed_mps"] == {"n": 1, "min": 8.0, "p05": 8.0, "p50": 8.0, "p95": 8.0, "max": 8.0}
+    assert found["reaction_from_onset_s"]["p50"] == pytest.approx(0.3)
+
+
+def test_every_figure_has_its_n():
+    found = summarise("mine", episodes())
+    plain = {"policy", "events_version", "confidence", "episodes", "invalid_episodes", "hazards_planned",
+             "hazards_happened", "distance_km"}  # fmt: skip
+    for name in set(found) - plain:
+        assert "n" in found[name], name
+    for name in ("collisions", "truncations", "never_reacted", "average_reward", "false_brakes_per_km"):
+        assert found[name]["low"] <= found[name].get("rate", found[name].get("value")) <= found[name]["high"], name
+
+
+@pytest.mark.parametrize("some", [[], episodes()[3:], episodes()[2:3], episodes()])
+def test_any_list_of_episodes_is_json_and_a_table(some):
+    found = summarise("mine", some)
+    json.dumps(found, allow_nan=False)
+    assert "mine" in table([found])
+
+
+def test_the_table_shows_counts_with_n_and_bounds():
+    head, _, row, note = table([summarise("mine", episodes())]).splitlines()
+    assert "collisions in hazards k/n [%]" in head
+    assert "1/2 [1.3, 98.7]" in row  # exact bounds of one in two
+    assert "1/3" in row
+    assert "95 % interval" in note
+
+
+def test_episodes_csv_has_one_row_an_episode(tmp_path):
+    path = tmp_path / "episodes.csv"
+    write_episodes(path, [("mine", one) for one in episodes()])
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == ("policy", *COLUMNS)
+    assert [row["scenario_id"] for row in rows] == ["a", "b", "c", "d"]
+    assert [row["collision"] for row in rows] == ["True", "False", "False", "False"]
+
+
+def test_a_csv_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RoadsenseError, match=r"episodes.csv: cannot be written \(.*\); free space or choose"):
+        write_episodes(tmp_path / "file" / "episodes.csv", [])
