@@ -7,13 +7,43 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
 
 from roadsense.errors import InputMismatchError, ScenarioError, UsageError, nearest
 
 MANIFEST_NAME = "manifest.json"
 PARAMS_NAME = "params.json"
 SPLITS = ("train", "val", "eval")
+
+
+_RelativePath = Annotated[str, Field(pattern=r"^[^/\\][^\\]*$")]
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _File(BaseModel):
+    path: _RelativePath
+    sha256: _Digest
+    bytes: int
+
+
+class _Scenario(BaseModel):
+    id: str
+    seed: Annotated[int, Field(ge=0)]
+    path: _RelativePath
+    peer_count: Annotated[int, Field(ge=0)]
+
+
+class _Manifest(BaseModel):
+    """What is read of a manifest; what it holds beside this is for people."""
+
+    schema_version: Literal[1]
+    dataset_id: str
+    splits: dict[str, list[_Scenario]]
+    files: list[_File]
+    content_digest: _Digest
+    emulator_params: _RelativePath
 
 
 def file_digest(path: Path) -> str:
@@ -98,8 +128,15 @@ def read_dataset(root: str | Path) -> Dataset:
         raise ScenarioError(f"{path}: no such file; give the root of a dataset made by `roadsense generate`.") from None
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise ScenarioError(f"{path}: cannot be read ({error}).") from None
-    needed = ("dataset_id", "splits", "files", "content_digest", "emulator_params")
-    missing = [key for key in needed if not isinstance(manifest, dict) or key not in manifest]
-    if missing:
-        raise ScenarioError(f"{path}: is not a dataset manifest, it lacks {', '.join(missing)}.")
+    try:
+        read = _Manifest.model_validate(manifest)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the document"
+        raise ScenarioError(
+            f"{path}: is no dataset manifest ({place}: {first['msg']}); regenerate the dataset or restore the file."
+        ) from None
+    for name in (read.emulator_params, *(entry.path for split in read.splits.values() for entry in split)):
+        if ".." in Path(name).parts:
+            raise ScenarioError(f"{path}: names {name!r}, which lies outside of the dataset; restore the file.")
     return Dataset(root=folder, manifest=manifest)

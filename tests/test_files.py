@@ -13,7 +13,9 @@ from roadsense.files import write_bytes, write_json, write_text
 def test_a_file_is_replaced_in_one_piece(tmp_path):
     path = tmp_path / "deep" / "file.txt"
     write_text(path, "first")
-    write_text(path, "second")
+    with open(path) as reader:
+        write_text(path, "second")
+        assert reader.read() == "first"  # who reads it meanwhile never sees a part of either
     assert path.read_text() == "second"
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
 
