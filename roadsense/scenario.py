@@ -9,14 +9,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from roadsense.errors import ScenarioError
+from roadsense.errors import ScenarioError, nearest
 
 EGO_ID = "V001"
 CONFIG_NAME = "scenario.sumocfg"
@@ -100,13 +102,20 @@ class EpisodeSpec(_Strict):
             *parents, leaf = dotted.split(".")
             for parent in parents:
                 child = node.get(parent)
-                if not isinstance(child, dict):
-                    raise ScenarioError(f"episode override: there is no {dotted!r}.")
-                node = child
+                node = child if isinstance(child, dict) else {}
             if leaf not in node:
-                raise ScenarioError(f"episode override: there is no {dotted!r}.")
+                raise ScenarioError(f"episode override: there is no {dotted!r}; {nearest(dotted, _keys(document))}")
             node[leaf] = value
         return _validated(document, "episode override")
+
+
+def _keys(document: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of everything in an episode specification that can be overridden."""
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
 
 
 def _validated(document: object, where: str) -> EpisodeSpec:
@@ -121,7 +130,7 @@ def explain(error: ValidationError) -> str:
     parts = []
     for problem in error.errors(include_url=False):
         place = ".".join(str(part) for part in problem["loc"]) or "document"
-        parts.append(f"{place}: {problem['msg']}")
+        parts.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(parts)
 
 
@@ -252,13 +261,13 @@ def _config_file(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise ScenarioError(f"{path}: no such scenario directory.")
+        raise ScenarioError(f"{path}: no such scenario directory; give one, or a .sumocfg file.")
     if (path / CONFIG_NAME).is_file():
         return path / CONFIG_NAME
     found = sorted(path.glob("*.sumocfg"))
     if len(found) == 1:
         return found[0]
-    problem = "holds no .sumocfg file" if not found else f"holds {len(found)} .sumocfg files; name one of them"
+    problem = f"holds {len(found)} .sumocfg files; name one of them" if found else "holds no .sumocfg file; name one"
     raise ScenarioError(f"{path}: {problem}.")
 
 
@@ -275,25 +284,42 @@ _NUMERIC_ATTRIBUTES = {
 }
 
 
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
 def _vehicle_type(element: ET.Element, path: Path) -> VehicleType:
     attributes = {name: value for name, value in element.attrib.items() if name != "id"}
-    for name in _NUMERIC_ATTRIBUTES & set(attributes):
-        try:
-            float(attributes[name])
-        except ValueError:
-            raise ScenarioError(
-                f"{path}: vType {element.get('id')!r} has {name}={attributes[name]!r}; give a number."
-            ) from None
+    for name in sorted(_NUMERIC_ATTRIBUTES & set(attributes)):
+        if not _is_number(attributes[name]):
+            raise ScenarioError(f"{path}: vType {element.get('id')!r} has {name}={attributes[name]!r}; give a number.")
     params = {child.get("key", ""): child.get("value", "") for child in element.iter("param")}
     for child in element:  # <vType><carFollowing-IDM .../></vType>, the older spelling
         if child.tag.startswith("carFollowing-"):
             attributes.setdefault("carFollowModel", child.tag.removeprefix("carFollowing-"))
             attributes.update(child.attrib)
-    return VehicleType(id=element.get("id", ""), attributes=attributes, params=params)
+    vehicle_type = VehicleType(id=element.get("id", ""), attributes=attributes, params=params)
+    try:
+        usable = math.isfinite(vehicle_type.speed_factor)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ScenarioError(
+            f"{path}: vType {vehicle_type.id!r} has speedFactor={attributes['speedFactor']!r}; give a number."
+        )
+    return vehicle_type
 
 
-def _numbers(element: ET.Element) -> tuple[int, float, float] | None:
+def _numbers(element: ET.Element, path: Path) -> tuple[int, float, float] | None:
     """Departure lane, position and speed where all three are stated as numbers, else None."""
+    for name in ("departPos", "departSpeed"):
+        if element.get(name, "").strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
+            raise ScenarioError(
+                f"{path}: vehicle {element.get('id')!r} has {name}={element.get(name)!r}; give a finite number."
+            )
     try:
         lane = int(element.get("departLane", "0"))
         position = float(element.attrib["departPos"])
@@ -334,10 +360,9 @@ class _Routes:
 
     def _depart(self, element: ET.Element, path: Path) -> float:
         text = element.get("depart", "0")
-        try:
-            return float(text)
-        except ValueError:
-            raise ScenarioError(f"{path}: vehicle {element.get('id')!r} has depart={text!r}; give a number.") from None
+        if not _is_number(text):
+            raise ScenarioError(f"{path}: vehicle {element.get('id')!r} has depart={text!r}; give a number.")
+        return float(text)
 
     def _vehicle(self, element: ET.Element, path: Path) -> None:
         inner = element.find("route")
@@ -345,7 +370,7 @@ class _Routes:
             edges = tuple(inner.get("edges", "").split())
         else:
             edges = self.routes.get(element.get("route", ""), ())
-        numbers = _numbers(element)
+        numbers = _numbers(element, path)
         known_type = self._type_of(element)
         vehicle_type = known_type or VehicleType(id=element.get("type", ""))
         params = {child.get("key", ""): child.get("value", "") for child in element.findall("param")}
@@ -383,7 +408,7 @@ class _Routes:
 
     def _add(self, vehicle: Vehicle, path: Path) -> None:
         if vehicle.id in self.vehicles:
-            raise ScenarioError(f"{path}: vehicle {vehicle.id!r} is defined twice.")
+            raise ScenarioError(f"{path}: vehicle {vehicle.id!r} is defined twice; rename or remove one of them.")
         self.vehicles[vehicle.id] = vehicle
 
 
@@ -404,7 +429,7 @@ def read_episode(path: Path) -> EpisodeSpec:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ScenarioError(f"{path}: not valid JSON ({error}).") from None
+        raise ScenarioError(f"{path}: not valid JSON ({error}); repair or remove it.") from None
     return _validated(document, str(path))
 
 

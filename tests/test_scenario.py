@@ -88,8 +88,11 @@ def test_without_an_episode_file_the_defaults_hold(copy: Path) -> None:
 def _refused(path: Path, *words: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         read_scenario(path)
+    said = str(caught.value)
     for word in words:
-        assert word in str(caught.value)
+        assert word in said
+    assert said.startswith(str(path))  # where
+    assert "\n" not in said and ".." not in said  # one sentence
 
 
 def test_a_missing_ego_is_refused(copy: Path) -> None:
@@ -104,19 +107,65 @@ def test_xml_that_does_not_parse_is_refused(copy: Path, name: str) -> None:
     _refused(copy, name, "not well-formed XML")
 
 
-@pytest.mark.parametrize("name", ["network.net.xml", "vehicles.rou.xml", "scenario.sumocfg"])
-def test_a_missing_file_is_refused(copy: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("network.net.xml", ("network.net.xml: no such file", "scenario.sumocfg names it as the network")),
+        ("vehicles.rou.xml", ("vehicles.rou.xml: no such file; a scenario needs it.",)),
+        ("scenario.sumocfg", ("holds no .sumocfg file; name one.",)),
+    ],
+)
+def test_a_missing_file_is_refused(copy: Path, name: str, words: tuple[str, ...]) -> None:
     (copy / name).unlink()
-    _refused(copy, "sumocfg" if name == "scenario.sumocfg" else name, "no")
+    _refused(copy, *words)
+
+
+def test_two_configurations_are_refused_unless_one_is_named(copy: Path) -> None:
+    (copy / "scenario.sumocfg").rename(copy / "a.sumocfg")
+    shutil.copy(copy / "a.sumocfg", copy / "b.sumocfg")
+    _refused(copy, "holds 2 .sumocfg files; name one of them.")
+    assert read_scenario(copy / "b.sumocfg").vehicles == read_scenario(BASE / "straight").vehicles
+
+
+def test_two_networks_or_none_are_refused(copy: Path) -> None:
+    line = '<net-file value="network.net.xml"/>'
+    _replace(copy / "scenario.sumocfg", line, '<net-file value="network.net.xml,other.net.xml"/>')
+    _refused(copy, "scenario.sumocfg: states 2 net-files; a scenario has exactly one.")
+    _replace(copy / "scenario.sumocfg", '<net-file value="network.net.xml,other.net.xml"/>', "")
+    _refused(copy, "scenario.sumocfg: states 0 net-files")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('minGap="2.5"', 'minGap="wide"', ("vType 'ego' has minGap='wide'; give a number.",)),
+        ('tau="1.0"', 'tau="nan"', ("vType 'ego' has tau='nan'; give a number.",)),
+        ('speedFactor="1"', 'speedFactor="fast"', ("vType 'ego' has speedFactor='fast'; give a number.",)),
+        ('depart="0"', 'depart="soon"', ("vehicle 'V005' has depart='soon'; give a number.",)),
+        ('departPos="200"', 'departPos="nan"', ("vehicle 'V001' has departPos='nan'; give a finite number.",)),
+        ('departSpeed="20"', 'departSpeed="inf"', ("vehicle 'V005' has departSpeed='inf'; give a finite number.",)),
+    ],
+)
+def test_what_is_no_number_is_refused(copy: Path, old: str, new: str, words: tuple[str, ...]) -> None:
+    file = copy / "vehicles.rou.xml"
+    file.write_text(file.read_text().replace(old, new, 1))
+    _refused(copy, "vehicles.rou.xml", *words)
+
+
+def test_a_begin_that_is_no_time_is_refused_and_clock_times_are_read(copy: Path) -> None:
+    _replace(copy / "scenario.sumocfg", '<begin value="0"/>', '<begin value="1:00:30"/>')
+    assert read_scenario(copy).begin_s == 3630.0
+    _replace(copy / "scenario.sumocfg", '<begin value="1:00:30"/>', '<begin value="noon"/>')
+    _refused(copy, "scenario.sumocfg: begin is 'noon'; give seconds.")
 
 
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
-    _refused(tmp_path / "gone", "gone", "no such scenario directory")
+    _refused(tmp_path / "gone", "gone", "no such scenario directory; give one, or a .sumocfg file.")
 
 
 def test_a_vehicle_defined_twice_is_refused(copy: Path) -> None:
     _replace(copy / "vehicles.rou.xml", "V003", "V002")
-    _refused(copy, "vehicles.rou.xml", "'V002'", "twice")
+    _refused(copy, "vehicles.rou.xml: vehicle 'V002' is defined twice; rename or remove one of them.")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +189,7 @@ def test_a_bad_episode_file_is_refused(copy: Path, change: dict[str, object], wo
 
 def test_an_episode_file_that_is_no_json_is_refused(copy: Path) -> None:
     (copy / "episode.json").write_text("{")
-    _refused(copy, "episode.json", "not valid JSON")
+    _refused(copy, "episode.json", "not valid JSON", "repair or remove it.")
 
 
 def test_override_replaces_dotted_keys_and_refuses_unknown_ones() -> None:
@@ -148,7 +197,7 @@ def test_override_replaces_dotted_keys_and_refuses_unknown_ones() -> None:
     assert spec.hazard.rank == (1, 1)
     assert spec.hold_until_onset
     assert spec.hazard.onset_s == EpisodeSpec().hazard.onset_s
-    with pytest.raises(ScenarioError, match=r"hazard\.rnk"):
+    with pytest.raises(ScenarioError, match=r"no 'hazard\.rnk'; did you mean 'hazard\.rank'"):
         EpisodeSpec().override({"hazard.rnk": (1, 1)})
     with pytest.raises(ScenarioError, match="onset_s"):
         EpisodeSpec().override({"hazard.onset_s": (20.0, 5.0)})

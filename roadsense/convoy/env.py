@@ -150,12 +150,16 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             engine=engine, control=control, max_peers=max_peers, messages_per_peer=messages_per_peer,
             horizon_steps=horizon_steps, reward=reward,
         )  # fmt: skip
-        self.worlds = self.player.worlds
         self.observation_space = observation_space(max_peers * messages_per_peer)
         self.action_space = action_space(control)
         self._low = float(self.action_space.low[0])
         self._actions = np.zeros(1)
-        # Views of the arrays that every step rewrites; looking each up anew would cost as much as a kernel.
+        self.render_mode = render_mode
+        self._bind()
+
+    def _bind(self) -> None:
+        """Takes views of the arrays that every step rewrites; looking each up anew would cost as much as a kernel."""
+        self.worlds = self.player.worlds
         records, air, seen = self.worlds.records, self.worlds.emulator.state, self.worlds.observation
         self._record = records[0]
         self._scalars = [(name, records[name]) for name in INFO_SCALARS]
@@ -163,12 +167,14 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._terms = self.worlds.terms[0]
         self._received, self._lost = air.received[0, 1:], air.lost[0, 1:]
         self._ego, self._peers, self._mask = seen.ego[0], seen.peers[0], seen.peer_mask[0]
-        self.render_mode = render_mode
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Begins an episode; see the class for ``options``."""
+        """Begins an episode, also after ``close``; see the class for ``options``."""
+        if self.player.closed:
+            self.player.open()
+            self._bind()
         first = self._np_random is None
         super().reset(seed=seed)
         if seed is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,9 +26,11 @@ _OPTIONS = ("scenario_id", "episode")
 
 def _reward(constants: Mapping[str, float] | None) -> RewardConfig:
     known = RewardConfig.__dataclass_fields__
-    for name in constants or {}:
+    for name, value in (constants or {}).items():
         if name not in known:
             raise UsageError(f"reward constant {name!r} is unknown; {nearest(name, known)}")
+        if not isinstance(value, (int, float)) or not 0.0 <= value < math.inf:
+            raise UsageError(f"reward constant {name!r} is {value!r}; give a finite number that is not negative.")
     return RewardConfig(**(constants or {}))
 
 
@@ -36,6 +39,7 @@ class Player:
 
     Attributes:
         worlds: the batch it plays in.
+        closed: whether the engine was given back.
         source: where scenarios come from.
         params: radio parameters in force.
         seeds: seed of the running episode, by world.
@@ -64,15 +68,22 @@ class Player:
                 f"{crowded.path}: has {len(crowded.vehicles) - 1} peers, but max_peers is {max_peers}; raise max_peers."
             )
         self.params: RadioParams = read_params(radio or self.source.params_file or DEFAULT_RADIO)
-        config = WorldsConfig(
+        self._config = WorldsConfig(
             control=control, max_peers=max_peers, messages_per_peer=messages_per_peer, horizon_steps=horizon_steps,
             reward=_reward(reward),
         )  # fmt: skip
-        self.worlds = ConvoyWorlds(config, make_traffic(engine, num_worlds, max_peers + 1))
         self.num_worlds = num_worlds
+        self._engine = engine
+        self.open()
         self.seeds = [0] * num_worlds
         self._roots = [0] * num_worlds
         self._played = [0] * num_worlds
+
+    def open(self) -> None:
+        """Starts the engine, again after a ``close``: ``worlds`` is then a new batch, seeds go on as they were."""
+        engine = make_traffic(self._engine, self.num_worlds, self._config.max_peers + 1)
+        self.worlds = ConvoyWorlds(self._config, engine)
+        self.closed = False
 
     def reseed(self, world: int, root_seed: int, episode_index: int = 0) -> None:
         """Lets the next episode of a world be the ``episode_index``-th one of ``root_seed``."""
@@ -109,4 +120,5 @@ class Player:
 
     def close(self) -> None:
         """Closes the engine; calling it again does nothing."""
+        self.closed = True
         self.worlds.close()

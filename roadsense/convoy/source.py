@@ -8,7 +8,7 @@ from pathlib import Path
 
 from roadsense._data import scenarios_dir
 from roadsense.errors import UsageError, nearest
-from roadsense.manifest import read_dataset
+from roadsense.manifest import SPLITS, read_dataset
 from roadsense.randomness import Purpose, generator
 from roadsense.scenario import Scenario, read_scenario
 
@@ -51,7 +51,7 @@ class ScenarioSource:
     def named(self, scenario_id: str) -> Scenario:
         """The scenario of that id; unknown ids are refused with the nearest one."""
         if scenario_id not in self._paths:
-            raise UsageError(f"scenario_id {scenario_id!r} is unknown; {nearest(scenario_id, self._paths)}")
+            raise UsageError(f"scenario_id {scenario_id!r} is unknown; {nearest(str(scenario_id), self._paths)}")
         if scenario_id not in self._cache:
             self._cache[scenario_id] = read_scenario(self._paths[scenario_id], scenario_id)
         return self._cache[scenario_id]
@@ -81,6 +81,8 @@ def open_source(
         InputMismatchError: a file of the dataset has changed.
         ScenarioError: something cannot be read.
     """
+    if dataset_dir is None and split not in SPLITS:
+        raise UsageError(f"split {split!r} is unknown; {nearest(split, SPLITS)}")
     if scenario is not None:
         if dataset_dir is not None or scenario_list is not None:
             raise UsageError("scenario= excludes dataset_dir= and scenario_list=; give one or the other.")
@@ -100,7 +102,7 @@ def open_source(
         )
     else:
         base = scenarios_dir() / "base"
-        source = ScenarioSource([(name, base / name) for name in BUILT_IN], walk=False)
+        source = ScenarioSource([(name, base / name) for name in BUILT_IN], walk=split != "train")
     if scenario_list is None:
         return source
     known = dict(source.entries)

@@ -11,7 +11,6 @@ from roadsense.convoy.core import ConvoyWorlds
 from roadsense.convoy.world import HazardKind
 from roadsense.traffic.base import EGO, STEP_S
 
-
 HAZARD_SHARE = 0.8
 """A hazard really happened when its target reached this share of the asked deceleration."""
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from roadsense.convoy.core import HORIZON_STEPS
 from roadsense.convoy.player import Player
 from roadsense.convoy.spaces import action_space, observation_space
+from roadsense.errors import UsageError, nearest
 
 
 class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32], NDArray[Any]]):
@@ -36,6 +37,12 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         horizon_steps: int = HORIZON_STEPS,
         **kwargs: Any,
     ) -> None:
+        self.closed = True  # until there is something to close
+        if num_envs < 1:
+            raise UsageError(f"num_envs is {num_envs}; it must be at least 1.")
+        modes = [mode.value for mode in AutoresetMode]
+        if not isinstance(autoreset_mode, AutoresetMode) and autoreset_mode not in modes:
+            raise UsageError(f"autoreset_mode {autoreset_mode!r} is unknown; {nearest(autoreset_mode, modes)}")
         self.num_envs = num_envs
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {"autoreset_mode": self.autoreset_mode}
@@ -43,6 +50,7 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
             num_envs, control=control, max_peers=max_peers, messages_per_peer=messages_per_peer,
             horizon_steps=horizon_steps, **kwargs,
         )  # fmt: skip
+        self.closed = False
         self.worlds = self.player.worlds
         self.single_observation_space = observation_space(max_peers * messages_per_peer)
         self.single_action_space = action_space(control)
@@ -50,27 +58,46 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._low = float(self.single_action_space.low[0])
         self._ended = np.zeros(num_envs, np.bool_)
+        self._rooted = False  # whether every world has a seed that its episodes come from
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Begins an episode in every world, or in those of ``options["reset_mask"]``."""
+        """Begins an episode in every world, or in those of ``options["reset_mask"]``.
+
+        Args:
+            seed: of the batch, or a list with one seed (or None: its next episode) a world.
+            options: as in :class:`roadsense.convoy.env.ConvoyEnv`, and ``reset_mask``, a bool array [world].
+
+        Raises:
+            ValueError: there are not as many seeds, or entries of the mask, as worlds.
+        """
         options = dict(options or {})
-        chosen = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, np.bool_)), np.bool_)
-        first = self._np_random is None
-        super().reset(seed=seed if isinstance(seed, int) else None)
-        roots: Sequence[int | None]
-        if seed is None:
-            drawn = self.np_random.integers(2**31, size=self.num_envs).tolist() if first else [None] * self.num_envs
-            roots = drawn
-        else:
+        chosen = self._reset_mask(options.pop("reset_mask", None))
+        roots: Sequence[int | None] = [None] * self.num_envs
+        if seed is not None:
             roots = [seed + world for world in range(self.num_envs)] if isinstance(seed, int) else seed
+        if len(roots) != self.num_envs:
+            raise ValueError(f"{len(roots)} seeds for {self.num_envs} worlds; give one seed a world, or one int.")
+        super().reset(seed=seed if isinstance(seed, int) else None)
+        if not self._rooted:
+            for world, root in enumerate(self.np_random.integers(2**31, size=self.num_envs).tolist()):
+                self.player.reseed(world, root)
+            self._rooted = True
         for world, root in enumerate(roots):
             if root is not None and chosen[world]:
                 self.player.reseed(world, root)
         self.player.begin(chosen, options)
         self._ended[chosen] = False
-        return self._observation(), self._info(np.ones(self.num_envs, np.bool_))
+        return self._observation(), self._info(chosen)
+
+    def _reset_mask(self, given: Any) -> NDArray[np.bool_]:
+        mask = np.ones(self.num_envs, np.bool_) if given is None else np.asarray(given)
+        if mask.dtype != np.bool_ or mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(
+                f"reset_mask must be {self.num_envs} booleans, at least one of them True; it is {given!r}."
+            )
+        return mask
 
     def step(
         self, actions: NDArray[np.float32]
@@ -92,7 +119,7 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         info: dict[str, Any] = {}
         if self.autoreset_mode == AutoresetMode.SAME_STEP and self._ended.any():
             info = {
-                "final_obs": self._observation(),
+                "final_obs": self._final_observations(),
                 "_final_obs": self._ended.copy(),
                 "final_info": self._info(self._ended),
                 "_final_info": self._ended.copy(),
@@ -103,6 +130,13 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
 
     def _observation(self) -> dict[str, NDArray[Any]]:
         return {name: array.copy() for name, array in self.worlds.observation._asdict().items()}
+
+    def _final_observations(self) -> NDArray[np.object_]:
+        """One observation for each ended world, None for the others, as Gymnasium's wrappers expect them."""
+        last, found = self._observation(), np.full(self.num_envs, None, object)
+        for world in np.flatnonzero(self._ended):
+            found[world] = {name: array[world] for name, array in last.items()}
+        return found
 
     def _info(self, present: NDArray[np.bool_]) -> dict[str, Any]:
         """Infos in Gymnasium's batched form: every key with a mask ``_key`` of the worlds that state it."""

@@ -24,6 +24,7 @@ CALM_REQUIRED_DECEL_MPS2 = 1.0
 CALM_TTC_S = 4.0
 """A step is calm below this required deceleration and above this time to collision."""
 
+
 @dataclass(frozen=True, kw_only=True)
 class EpisodeMetrics:
     """One row of ``episodes.csv``; quantities that an episode cannot show are NaN."""

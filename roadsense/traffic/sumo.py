@@ -69,6 +69,10 @@ _KEPT_TAGS = {
 """What of foreign route and additional files reaches SUMO; detectors and other outputs would write files."""
 
 
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or "no reason given"
+
+
 def _settable(vehicle_type: VehicleType) -> bool:
     """True where a type can be stated through the API alone, which spares the reload of the network."""
     passenger = vehicle_type.attributes.get("vClass", "passenger") == "passenger"
@@ -118,6 +122,7 @@ class SumoTraffic(Traffic):
     # ---------------------------------------------------------------- reset
 
     def reset(self, scenarios: Sequence[Scenario | None], seeds: Sequence[int]) -> None:
+        self._refuse_if_closed()
         (scenario,), (seed,) = scenarios, seeds
         if scenario is None:
             return
@@ -130,9 +135,7 @@ class SumoTraffic(Traffic):
             self._start(scenario, derive_seed(seed, Purpose.TRAFFIC) & 0x7FFFFFFF)
         except (self._sumo.TraCIException, self._sumo.FatalTraCIError) as error:
             self._reload_next = True
-            raise ScenarioError(
-                f"{scenario.path}: SUMO refuses it: {str(error).strip() or 'no reason given'}."
-            ) from None
+            raise ScenarioError(f"{scenario.path}: SUMO refuses it: {_reason(error)}.") from None
 
     def _start(self, scenario: Scenario, seed: int) -> None:
         placed = [v for v in scenario.vehicles if v.stated and v.depart_s <= scenario.begin_s] if scenario.exact else []
@@ -260,7 +263,7 @@ class SumoTraffic(Traffic):
         column = EGO if name == EGO_ID else next(c for c in itertools.count(1) if c not in used)
         if column >= self.max_cars:
             raise TrafficError(
-                f"{name} is the {column}th car beside {EGO_ID}, max_peers is {self.max_cars - 1}; raise it."
+                f"{name} makes {column} cars beside {EGO_ID}, but max_peers is {self.max_cars - 1}; raise max_peers."
             )
         self._columns[name] = column
         self.state.alive[0, column] = True
@@ -272,6 +275,7 @@ class SumoTraffic(Traffic):
     def advance(
         self, next_speed_mps: NDArray[np.float64], steered: NDArray[np.bool_], active: NDArray[np.bool_]
     ) -> None:
+        self._refuse_if_closed()
         if not active[0]:
             return
         sumo = self._sumo
@@ -285,7 +289,7 @@ class SumoTraffic(Traffic):
             self._read()
         except (sumo.TraCIException, sumo.FatalTraCIError) as error:
             self._reload_next = True
-            raise TrafficError(f"SUMO failed while driving: {str(error).strip() or 'no reason given'}.") from None
+            raise TrafficError(f"SUMO failed while driving: {_reason(error)}.") from None
 
     def _command(self, speeds: list[float], steered: list[bool]) -> None:
         vehicle = self._sumo.vehicle
@@ -301,9 +305,12 @@ class SumoTraffic(Traffic):
                 vehicle.setSpeedMode(name, _MODE_SUMO)
 
     def _welcome(self) -> None:
+        vehicle = self._sumo.vehicle
         for name in self._sumo.simulation.getDepartedIDList():
             if name not in self._columns:
                 self._adopt(name)
+                if name in self._transmits and vehicle.getLaneID(name) in self._offsets:  # of the convoy, not of a flow
+                    vehicle.setLaneChangeMode(name, 0)
 
     def _dismiss(self) -> None:
         for name in self._sumo.simulation.getArrivedIDList():
@@ -335,6 +342,10 @@ class SumoTraffic(Traffic):
         x, y = self._sumo.vehicle.getPosition(name)
         self.state.x_m[0, column], self.state.y_m[0, column] = x, y
         self.state.heading_rad[0, column] = math.radians(90.0 - self._sumo.vehicle.getAngle(name))
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:  # libsumo would serve it all the same, with the simulation that another world owns by now
+            raise TrafficError("this world is closed; open a new one.")
 
     def close(self) -> None:
         if self._closed:

@@ -138,6 +138,7 @@ class WorkerTraffic(Traffic):
                 self._processes.append(_Process(file.fileno(), world, num_worlds, max_cars))
 
     def reset(self, scenarios: Sequence[Scenario | None], seeds: Sequence[int]) -> None:
+        self._refuse_if_closed()
         asked = [
             (world, s, seed) for world, (s, seed) in enumerate(zip(scenarios, seeds, strict=True)) if s is not None
         ]
@@ -160,6 +161,7 @@ class WorkerTraffic(Traffic):
     def advance(
         self, next_speed_mps: NDArray[np.float64], steered: NDArray[np.bool_], active: NDArray[np.bool_]
     ) -> None:
+        self._refuse_if_closed()
         self._commands.next_speed_mps[...] = next_speed_mps
         self._commands.steered[...] = steered
         moving = [process for process, moves in zip(self._processes, active.tolist(), strict=True) if moves]
@@ -173,6 +175,10 @@ class WorkerTraffic(Traffic):
                 failures.append(error)
         if failures:
             raise failures[0]
+
+    def _refuse_if_closed(self) -> None:
+        if not self._end.alive:
+            raise TrafficError("these worlds are closed; open new ones.")
 
     def close(self) -> None:
         self._end()  # arrays handed out may live on; the mapping is freed with the last of them

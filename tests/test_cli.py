@@ -1,0 +1,146 @@
+"""The command line: exit codes, one sentence on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import save
+
+from roadsense.cli import VERBS, main
+from roadsense.errors import EXIT_ERROR, EXIT_INPUT_MISMATCH, EXIT_OK, EXIT_USAGE
+from roadsense.files import write_bytes, write_json
+from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME, Signature, Widths
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]):
+    """Runs a command line in this process; returns exit code, stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        try:
+            code = main(list(arguments))
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else EXIT_ERROR
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def write_run(folder: Path, layout: str | None = None) -> Path:
+    """A run folder with a network of zeros, made for observation layout ``layout`` (default: the present one)."""
+    import numpy as np
+
+    from roadsense.policies.runtime import parameter_shapes
+
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(Widths()).items()}
+    document = Signature.of(tensors, Widths(), "brake", 1).document()
+    write_bytes(folder / WEIGHTS_NAME, save(tensors))
+    write_json(folder / SIGNATURE_NAME, document if layout is None else {**document, "layout_hash": layout})
+    return folder
+
+
+def last_line(err: str) -> str:
+    """What stands on stderr, where nothing else does but a progress bar."""
+    lines = [line.rpartition("episode/s]")[2] for line in err.splitlines()]
+    (line,) = [line for line in lines if line.strip()]
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["evaluat"], "roadsense: there is no verb 'evaluat'; did you mean 'evaluate'?"),
+        (
+            ["evaluate", "--policy", "none", "--polcy", "x"],
+            "roadsense: roadsense evaluate has no option '--polcy'; did",
+        ),
+        (["train", "--sed", "3"], "roadsense: roadsense train has no option '--sed'; did you mean '--seed'?"),
+        (["evaluate", "--policy", "v2v_rul"], "roadsense: policy 'v2v_rul' is unknown; did you mean 'v2v_rule'?"),
+        (["evaluate", "--policy", "nosuch"], "roadsense: policy 'nosuch' is unknown; known are: always_brake, idm,"),
+        (
+            ["evaluate", "--policy", "none", "--split", "evl"],
+            "roadsense: split 'evl' is unknown; did you mean 'eval'?",
+        ),
+    ],
+)
+def test_what_does_not_exist_is_a_usage_error_that_names_the_nearest(said, arguments, sentence):
+    code, out, err = said(*arguments)
+    assert code == EXIT_USAGE == 2
+    assert last_line(err).startswith(sentence)
+    assert out == ""
+
+
+def test_an_option_that_is_missing_is_a_usage_error(said):
+    code, out, err = said("evaluate")
+    assert code == EXIT_USAGE
+    assert "--policy" in err
+    assert out == ""
+
+
+def test_without_a_verb_the_verbs_are_listed(said):
+    code, out, err = said()
+    assert code == EXIT_USAGE
+    code, helped, _ = said("--help")
+    assert code == EXIT_OK
+    for text in (out + err, helped):
+        assert all(verb in text for verb in VERBS)
+        assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_has_a_help(said, verb):
+    code, out, _ = said(verb, "--help")
+    assert code == EXIT_OK
+    assert f"roadsense {verb}" in out
+
+
+def test_inputs_that_do_not_match_are_refused_with_their_own_code(said, tmp_path):
+    run = write_run(tmp_path / "run", layout="0" * 64)
+    code, out, err = said("evaluate", "--policy", str(run), "--episodes", "1")
+    assert code == EXIT_INPUT_MISMATCH == 4
+    said_so = f"roadsense: {run / SIGNATURE_NAME}: the model reads observation layout 000000000000, this version gives"
+    assert last_line(err).startswith(said_so)
+    assert out == ""
+    write_run(run)
+    (run / WEIGHTS_NAME).write_bytes((run / WEIGHTS_NAME).read_bytes()[:-4] + b"\0\0\0\1")
+    code, _, err = said("evaluate", "--policy", str(run), "--episodes", "1")
+    assert code == EXIT_INPUT_MISMATCH
+    assert "other weights than its signature states" in last_line(err)
+
+
+def test_a_file_that_is_not_there_is_an_error_with_its_name(said, tmp_path):
+    for arguments in (
+        ["evaluate", "--policy", "none", "--dataset-dir", str(tmp_path / "gone")],
+        ["evaluate", "--policy", "none", "--radio", str(tmp_path / "gone.json")],
+        ["evaluate", "--policy", str(tmp_path)],
+        ["export", str(tmp_path)],
+    ):
+        code, out, err = said(*arguments)
+        assert code == EXIT_ERROR, arguments
+        assert last_line(err).startswith(f"roadsense: {tmp_path}")
+        assert out == ""
+
+
+@pytest.mark.usefixtures("require_sumo")
+def test_the_table_goes_to_stdout_and_the_figures_to_the_files(said, tmp_path):
+    run = write_run(tmp_path / "run")
+    figures, rows = tmp_path / "figures.json", tmp_path / "rows.csv"
+    code, out, err = said(
+        "evaluate", "--policy", "none", str(run), "--episodes", "2", "--json", str(figures), "--csv", str(rows)
+    )
+    assert code == EXIT_OK, err
+    assert {line.split()[0] for line in out.splitlines() if line.strip()} >= {"none", "run"}
+    assert set(json.loads(figures.read_text())["policies"]) == {"none", "run"}
+    assert len(rows.read_text().splitlines()) == 1 + 2 * 2
+
+
+def test_the_program_hands_its_code_on_and_takes_underscores_in_options(tmp_path):
+    command = [sys.executable, "-m", "roadsense.cli", "evaluate", "--policy", "none", "--dataset_dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (EXIT_ERROR, "")
+    assert last_line(done.stderr).startswith(f"roadsense: {tmp_path / 'manifest.json'}: no such file")
