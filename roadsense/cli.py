@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,12 +28,32 @@ _Asked = TypeVar("_Asked")
 
 
 def _parse(options: type[_Asked], verb: str, arguments: list[str], **kwargs: Any) -> _Asked:
-    """The options of a verb; an unknown flag names the nearest one, all else that is wrong is tyro's to say."""
-    asked, unknown = tyro.cli(options, args=arguments, prog=f"roadsense {verb}", return_unknown_args=True, **kwargs)
-    if unknown:
-        known = [f"--{name}" for name in _flags(options)]
-        raise UsageError(f"roadsense {verb} has no option {unknown[0]!r}; {nearest(unknown[0], known)}")
-    return asked
+    """The options of a verb.
+
+    Raises:
+        UsageError: an option is unknown, missing, or has an impossible value; one sentence.
+    """
+    known = [f"--{name}" for name in _flags(options)]
+    for argument in arguments:
+        flag = argument.partition("=")[0].replace("_", "-")
+        if flag.startswith("--") and flag.replace("--no-", "--", 1) not in (*known, "--help"):
+            raise UsageError(f"{verb} has no option {argument!r}; {nearest(flag, known)}")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(options, args=arguments, prog=f"roadsense {verb}", **kwargs)
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        told = _told(said.getvalue()).removeprefix("Error parsing ").rstrip(".")
+        raise UsageError(f"{verb}: {told}; `roadsense {verb} --help` shows all options.") from None
+
+
+def _told(box: str) -> str:
+    """What a frame that tyro drew (of │ and ─, or of | and -) says up to its first rule, on one line."""
+    inside = [line.strip()[1:-1].strip() for line in box.splitlines() if line.lstrip()[:1] in ("│", "|")]
+    rule = next((number for number, line in enumerate(inside) if line and not line.strip("─-")), len(inside))
+    return " ".join(line for line in inside[:rule] if line)
 
 
 def _flags(options: Any, prefix: str = "") -> Iterator[str]:
@@ -160,7 +182,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one verb and returns its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     if not given or given[0] in ("-h", "--help"):
-        print(f"usage: roadsense {{{','.join(VERBS)}}} [options]; --help after a verb shows its options.")
+        usage = f"usage: roadsense {{{','.join(VERBS)}}} [options]; --help after a verb shows its options."
+        print(usage, file=sys.stdout if given else sys.stderr)
         return EXIT_OK if given else EXIT_USAGE
     verb, rest = given[0], given[1:]
     if verb not in VERBS:

@@ -57,9 +57,11 @@ def last_line(err: str) -> str:
         (["evaluat"], "roadsense: there is no verb 'evaluat'; did you mean 'evaluate'?"),
         (
             ["evaluate", "--policy", "none", "--polcy", "x"],
-            "roadsense: roadsense evaluate has no option '--polcy'; did",
+            "roadsense: evaluate has no option '--polcy'; did",
         ),
-        (["train", "--sed", "3"], "roadsense: roadsense train has no option '--sed'; did you mean '--seed'?"),
+        (["train", "--sed", "3"], "roadsense: train has no option '--sed'; did you mean '--seed'?"),
+        (["evaluate", "--polcy", "none"], "roadsense: evaluate has no option '--polcy'; did you mean '--policy'?"),
+        (["generate", "--ranges.tua", "1", "2"], "roadsense: generate has no option '--ranges.tua'; did you mean '--r"),
         (["evaluate", "--policy", "v2v_rul"], "roadsense: policy 'v2v_rul' is unknown; did you mean 'v2v_rule'?"),
         (["evaluate", "--policy", "nosuch"], "roadsense: policy 'nosuch' is unknown; known are: always_brake, idm,"),
         (
@@ -75,10 +77,22 @@ def test_what_does_not_exist_is_a_usage_error_that_names_the_nearest(said, argum
     assert out == ""
 
 
-def test_an_option_that_is_missing_is_a_usage_error(said):
-    code, out, err = said("evaluate")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["evaluate"], "roadsense: evaluate: Missing from roadsense evaluate: --policy"),
+        (
+            ["train", "--seed", "abc"],
+            "roadsense: train: --seed: invalid literal for int() with base 10: 'abc'; `roadsense",
+        ),
+        (["generate", "--ranges.tau", "1"], "roadsense: generate: Missing value for argument '--ranges.tau'"),
+        (["export", "a", "b"], "roadsense: export: Unrecognized options: b; `roadsense export --help` shows all"),
+    ],
+)
+def test_an_option_without_its_value_is_one_sentence(said, arguments, sentence):
+    code, out, err = said(*arguments)
     assert code == EXIT_USAGE
-    assert "--policy" in err
+    assert last_line(err).startswith(sentence)
     assert out == ""
 
 

@@ -188,6 +188,8 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self, action: NDArray[np.float32]
     ) -> tuple[dict[str, NDArray[Any]], SupportsFloat, bool, bool, dict[str, Any]]:
         """Applies an action for 0.1 s; values outside the action space are clipped, NaN is refused."""
+        if len(action) != 1:
+            raise ValueError(f"the action has {len(action)} numbers; this environment takes one.")
         asked = float(action[0])
         if asked != asked:
             raise ValueError("the action is NaN; a policy must decide on a number.")
