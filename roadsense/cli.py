@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -49,11 +50,19 @@ def _parse(options: type[_Asked], verb: str, arguments: list[str], **kwargs: Any
         raise UsageError(f"{verb}: {told}; `roadsense {verb} --help` shows all options.") from None
 
 
-def _told(box: str) -> str:
-    """What a frame that tyro drew (of │ and ─, or of | and -) says up to its first rule, on one line."""
-    inside = [line.strip()[1:-1].strip() for line in box.splitlines() if line.lstrip()[:1] in ("│", "|")]
-    rule = next((number for number, line in enumerate(inside) if line and not line.strip("─-")), len(inside))
-    return " ".join(line for line in inside[:rule] if line)
+def _told(frame: str) -> str:
+    """What stands between the title and the next rule of a frame that tyro drew, on one line.
+
+    Its edges are lines, | and -, or blanks, as the terminal allows.
+    """
+    lines = [line.strip("│|╭╮╰╯+ ") for line in frame.splitlines()]
+    lines = [line for line in lines if line][1:]
+    text = itertools.dropwhile(_is_rule, lines)
+    return " ".join(itertools.takewhile(lambda line: not _is_rule(line), text))
+
+
+def _is_rule(line: str) -> bool:
+    return not line.strip("─-")
 
 
 def _flags(options: Any, prefix: str = "") -> Iterator[str]:
