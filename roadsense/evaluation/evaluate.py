@@ -85,7 +85,7 @@ def evaluate(policies: Sequence[Policy], config: EvaluationConfig, *, progress: 
     result = Evaluation(config)
     with progress_bar(len(policies) * config.episodes, "episode", visible=progress) as bar:
         for policy in policies:
-            bar.set_description(policy.name)
+            bar.set_description(policy.name, refresh=False)
             player = Player(
                 1, dataset_dir=config.dataset_dir, split=config.split, radio=config.radio, engine=config.engine,
                 control=policy.control, max_peers=config.max_peers,

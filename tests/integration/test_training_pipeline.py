@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import resource
 import signal
 import subprocess
@@ -212,20 +213,27 @@ def test_a_dry_run_verifies_everything_and_writes_nothing(tmp_path):
         (("--emulator-params", "nowhere.json"), 1, "nowhere.json: cannot be read (No such file or directory)"),
         (("--preset", "quik"), 2, "preset 'quik' is unknown; did you mean 'quick'?"),
         (("--run-id", "../up"), 2, "run id '../up' is not usable"),
-        (("--runs-dir", "/proc/nothing"), 1, "/proc/nothing"),
         (("--runs", "x"), 2, "has no option '--runs'; did you mean '--runs-dir'?"),
     ],
 )
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
 def test_wrong_inputs_are_one_sentence_and_leave_nothing(tmp_path, flags, code, message, dry, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    if flags[0] == "--runs-dir" and dry:
-        pytest.skip("/proc says that root may write to it")
     assert main(["pipeline", "--preset", "quick", *flags, *dry]) == code
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_runs_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("a file")
+    for dry in ((), ("--dry-run",)):
+        assert main([*PIPELINE, *dry]) == 1
+        err = capsys.readouterr().err
+        assert re.fullmatch(r"roadsense: runs/s3-quick-\w+: cannot be written.*\n", err)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 def test_a_full_disk_is_one_sentence(tmp_path):
