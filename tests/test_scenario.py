@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from roadsense.episode_spec import EpisodeSpec
 from roadsense.errors import ScenarioError
-from roadsense.scenario import EpisodeSpec, Scenario, read_scenario
+from roadsense.scenario import Scenario, read_scenario
 from roadsense.traffic.geometry import speed_limit
 from roadsense.traffic.route import RouteCatalogue, lane_path
 

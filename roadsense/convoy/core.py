@@ -19,12 +19,13 @@ from roadsense.convoy.observation import Observation, observe
 from roadsense.convoy.reward import REWARD_TERMS, RewardConfig, reward_constants, score
 from roadsense.convoy.truth import peers_touch, refresh_truth
 from roadsense.convoy.world import HISTORY, WORLD_DTYPE, Control, Targets
+from roadsense.episode_spec import EpisodeSpec
 from roadsense.errors import UsageError, nearest
 from roadsense.espnow.emulator import Emulator
 from roadsense.espnow.kernels import begin_episode, step_radio
 from roadsense.espnow.params import RadioParams
 from roadsense.jit import kernel
-from roadsense.scenario import EpisodeSpec, Scenario
+from roadsense.scenario import Scenario
 from roadsense.traffic.base import EGO, STEP_S, Traffic, TrafficState
 from roadsense.traffic.geometry import place, pose
 

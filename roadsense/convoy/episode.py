@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from roadsense.convoy.world import HISTORY, MAX_EVENTS, NEVER, HazardKind
+from roadsense.episode_spec import EpisodeSpec
 from roadsense.randomness import Purpose, generator
-from roadsense.scenario import EpisodeSpec, Scenario
+from roadsense.scenario import Scenario
 from roadsense.traffic.base import EGO, STEP_S, TrafficState
 
 _KINDS = {kind.name.lower(): kind for kind in HazardKind}

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from roadsense.convoy.core import HORIZON_STEPS, ConvoyWorlds, WorldsConfig
 from roadsense.convoy.reward import RewardConfig
 from roadsense.convoy.source import open_source
+from roadsense.episode_spec import EpisodeSpec
 from roadsense.errors import UsageError, nearest
 from roadsense.espnow.params import RadioParams, read_params
 from roadsense.randomness import episode_seed
-from roadsense.scenario import EpisodeSpec, Scenario
+from roadsense.scenario import Scenario
 from roadsense.traffic.engines import make_traffic
 
 DEFAULT_RADIO = "convoy"

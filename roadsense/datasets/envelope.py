@@ -13,8 +13,9 @@ from roadsense.datasets.config import (
 )
 from roadsense.datasets.plan import ROUTE_TIME_S
 from roadsense.datasets.road import Road
-from roadsense.scenario import Scenario, Vehicle
+from roadsense.scenario import Scenario
 from roadsense.traffic.base import EGO
+from roadsense.vehicles import Vehicle
 
 LATEST_ONSET_S = 25.0
 """A later hazard leaves less than 15 s to the end of the episode [s]."""

@@ -18,13 +18,14 @@ from roadsense.datasets.config import GenerateConfig
 from roadsense.datasets.plan import Plan, draw_plan
 from roadsense.datasets.road import Base, read_base
 from roadsense.datasets.write import SCENARIO_FILES, write_scenario
+from roadsense.episode_spec import HazardKind
 from roadsense.errors import InputMismatchError, UsageError, nearest
 from roadsense.espnow.params import params_path, read_params
 from roadsense.files import cannot_write
 from roadsense.manifest import MANIFEST_NAME, PARAMS_NAME, SPLITS, Dataset, file_digest, read_dataset, tree_digest
 from roadsense.randomness import Purpose, derive_seed, generator
 from roadsense.runs import canonical_digest, environment
-from roadsense.scenario import EGO_ID, HazardKind
+from roadsense.scenario import EGO_ID
 from roadsense.traffic.route import RouteCatalogue
 
 _PROVENANCE = ("git_commit", "git_dirty", "sumo_version", "container_image", "generator")

@@ -17,9 +17,10 @@ from roadsense.datasets.config import (
     Range,
 )
 from roadsense.datasets.road import Base, Road
+from roadsense.episode_spec import DriverSpec, EpisodeSpec, HazardKind, HazardSpec
 from roadsense.errors import ScenarioError
 from roadsense.randomness import Purpose, generator
-from roadsense.scenario import EGO_ID, DriverSpec, EpisodeSpec, HazardKind, HazardSpec
+from roadsense.scenario import EGO_ID
 from roadsense.traffic.base import STEP_S
 
 LENGTH_M, MIN_GAP_M, ACCEL_MPS2, EMERGENCY_DECEL_MPS2 = 5.0, 2.5, 2.6, 9.0

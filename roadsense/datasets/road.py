@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from roadsense._data import scenarios_dir
 from roadsense.errors import ScenarioError, UsageError, nearest
-from roadsense.scenario import Scenario, Vehicle, read_scenario
+from roadsense.scenario import Scenario, read_scenario
 from roadsense.traffic.route import RouteCatalogue, lane_path
+from roadsense.vehicles import Vehicle
 
 EASE = 0.8
 """Share of its comfortable deceleration with which a car still makes the next lower limit."""

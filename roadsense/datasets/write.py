@@ -10,8 +10,9 @@ from pathlib import Path
 
 from roadsense.datasets.plan import ACCEL_MPS2, EMERGENCY_DECEL_MPS2, LENGTH_M, MIN_GAP_M, Car, Plan
 from roadsense.datasets.road import Base, Road
+from roadsense.episode_spec import EPISODE_NAME
 from roadsense.errors import ScenarioError
-from roadsense.scenario import CONFIG_NAME, EPISODE_NAME
+from roadsense.scenario import CONFIG_NAME
 
 NETWORK_NAME, ROUTES_NAME = "network.net.xml", "vehicles.rou.xml"
 SCENARIO_FILES = (CONFIG_NAME, NETWORK_NAME, ROUTES_NAME, EPISODE_NAME)

@@ -18,14 +18,14 @@ def make_traffic(engine: str, num_worlds: int, max_cars: int) -> Traffic:
         UsageError: there is no such engine, or it cannot serve that many worlds.
     """
     if engine == "sumo":
-        from roadsense.traffic.sumo import libsumo_is_free, open_libsumo
+        from roadsense.traffic.connect import libsumo_is_free, open_libsumo
         from roadsense.traffic.worker import WorkerTraffic
 
         if num_worlds == 1 and libsumo_is_free():
             return open_libsumo(max_cars)
         return WorkerTraffic(num_worlds, max_cars)
     if engine == "traci":
-        from roadsense.traffic.sumo import open_traci
+        from roadsense.traffic.connect import open_traci
 
         if num_worlds != 1:
             raise UsageError('engine "traci" serves one world; use engine="sumo" for several.')

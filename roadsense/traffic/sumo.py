@@ -7,15 +7,11 @@ really crashes), lane changes are off for the convoy, and a collision moves nobo
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import itertools
 import logging
 import math
-import os
 import shutil
-import subprocess
 import tempfile
 import weakref
 import xml.etree.ElementTree as ET
@@ -28,13 +24,14 @@ from numpy.typing import NDArray
 
 from roadsense.errors import ScenarioError, TrafficError
 from roadsense.randomness import Purpose, derive_seed
-from roadsense.scenario import EGO_ID, Scenario, Vehicle, VehicleType
+from roadsense.scenario import EGO_ID, Scenario
 from roadsense.traffic.base import EGO, MAX_WAIT_S, STEP_S, Traffic, TrafficState
 from roadsense.traffic.route import RouteCatalogue, lane_path
+from roadsense.vehicles import Vehicle, VehicleType
 
 log = logging.getLogger(__name__)
 
-_OPTIONS = (
+SUMO_OPTIONS = (
     "--step-length", str(STEP_S), "--default.speeddev", "0", "--time-to-teleport", "-1",
     "--collision.action", "warn", "--collision.mingap-factor", "0",
     "--no-step-log", "true", "--no-warnings", "true", "--duration-log.disable", "true", "--xml-validation", "never",
@@ -165,7 +162,7 @@ class SumoTraffic(Traffic):
     def _load(self, scenario: Scenario, seed: int, without: set[str] | None) -> None:
         """Loads the network, and with ``without`` also the scenario's own files less the vehicles named there."""
         self._loaded_net = None
-        options = ["-n", str(scenario.net_file), *_OPTIONS, "--seed", str(seed), "--begin", str(scenario.begin_s)]
+        options = ["-n", str(scenario.net_file), *SUMO_OPTIONS, "--seed", str(seed), "--begin", str(scenario.begin_s)]
         if without is not None:
             for option, files in (("-a", scenario.additional_files), ("-r", scenario.route_files)):
                 copies = [self._filtered(file, without) for file in files]
@@ -355,60 +352,3 @@ class SumoTraffic(Traffic):
             shutil.rmtree(self._scratch, ignore_errors=True)
         if self._on_close is not None:
             self._on_close()
-
-
-# -------------------------------------------------------------------- who owns libsumo in this process
-
-_owner: tuple[int, weakref.ref[SumoTraffic]] | None = None
-_EMPTY_NET = Path(__file__).parent / "empty.net.xml"
-
-
-def libsumo_is_free() -> bool:
-    """True where this process may start libsumo: nobody uses it, its owner here is gone, or a fork inherited it."""
-    import libsumo
-
-    if _owner is not None:
-        pid, reference = _owner
-        return pid != os.getpid() or reference() is None
-    return not libsumo.isLoaded()
-
-
-def open_libsumo(max_cars: int, state: TrafficState | None = None) -> SumoTraffic:
-    """SUMO inside this process. Only one such world can exist in a process; see :func:`libsumo_is_free`."""
-    global _owner
-    import libsumo
-
-    def close() -> None:
-        global _owner
-        _owner = None
-        if libsumo.isLoaded():
-            libsumo.close()
-
-    libsumo.start(["sumo", "-n", str(_EMPTY_NET), *_OPTIONS])
-    traffic = SumoTraffic(max_cars, libsumo, state, close)
-    _owner = (os.getpid(), weakref.ref(traffic))
-    return traffic
-
-
-def open_traci(max_cars: int, gui: bool = False) -> SumoTraffic:
-    """SUMO as a process of its own, spoken to over TraCI: slower, for sumo-gui, debugging and foreign platforms."""
-    import sumolib
-    import traci
-
-    binary = shutil.which("sumo-gui" if gui else "sumo")
-    if binary is None:
-        try:
-            binary = sumolib.checkBinary("sumo-gui" if gui else "sumo")
-        except (OSError, SystemExit):
-            binary = None
-    if binary is None or (shutil.which(binary) is None and not Path(binary).exists()):
-        raise TrafficError('engine "traci" needs the sumo program; install it with: pip install "roadsense[sumo]".')
-    port = sumolib.miscutils.getFreeSocketPort()
-    label = f"roadsense-{port}"
-    command = [binary, "-n", str(_EMPTY_NET), *_OPTIONS, *(["--start", "--quit-on-end"] if gui else [])]
-    with contextlib.redirect_stdout(io.StringIO()):  # it tells of every attempt to connect
-        traci.start(command, port=port, label=label, stdout=subprocess.DEVNULL)
-    connection = traci.getConnection(label)
-    connection.TraCIException = traci.TraCIException
-    connection.FatalTraCIError = traci.FatalTraCIError
-    return SumoTraffic(max_cars, connection, on_close=connection.close)

@@ -239,7 +239,7 @@ def main(arguments: Sequence[str]) -> None:
     """Serves one world until the parent closes its end of the pipe."""
     import signal
 
-    from roadsense.traffic.sumo import open_libsumo
+    from roadsense.traffic.connect import open_libsumo
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     fd_in, fd_out, fd_memory, world, num_worlds, max_cars = (int(argument) for argument in arguments)

@@ -1,0 +1,242 @@
+"""The vehicles of SUMO route files: types, routes and departures, as far as the library needs them."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from roadsense.errors import ScenarioError
+
+RADIO_PARAM = "roadsense.radio"
+"""A ``<param>`` of a vType or vehicle: "false" takes its radio away."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VehicleType:
+    """A SUMO vType, as far as the library needs it; ``attributes`` holds all of its XML attributes."""
+
+    id: str
+    attributes: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+
+    def number(self, name: str, default: float) -> float:
+        return float(self.attributes.get(name, default))
+
+    @property
+    def car_follow_model(self) -> str:
+        return self.attributes.get("carFollowModel", "Krauss")
+
+    @property
+    def length_m(self) -> float:
+        return self.number("length", 5.0)
+
+    @property
+    def min_gap_m(self) -> float:
+        return self.number("minGap", 2.5)
+
+    @property
+    def accel_mps2(self) -> float:
+        return self.number("accel", 2.6)
+
+    @property
+    def decel_mps2(self) -> float:
+        return self.number("decel", 4.5)
+
+    @property
+    def emergency_decel_mps2(self) -> float:
+        return self.number("emergencyDecel", max(self.decel_mps2, 9.0))
+
+    @property
+    def tau_s(self) -> float:
+        return self.number("tau", 1.0)
+
+    @property
+    def sigma(self) -> float:
+        return self.number("sigma", 0.5)
+
+    @property
+    def max_speed_mps(self) -> float:
+        return self.number("maxSpeed", 200.0 / 3.6)
+
+    @property
+    def speed_factor(self) -> float:
+        text = self.attributes.get("speedFactor", "1.0")
+        if text.startswith("norm"):  # norm(mean, deviation): --default.speeddev 0 leaves the mean
+            text = text[text.index("(") + 1 :].split(",")[0].rstrip(")")
+        return float(text)
+
+    @property
+    def transmits(self) -> bool:
+        return self.params.get(RADIO_PARAM, "true").strip().lower() not in ("false", "0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vehicle:
+    """One vehicle of the route file. ``stated`` is True where its state at departure is fully in numbers."""
+
+    id: str
+    type: VehicleType
+    edges: tuple[str, ...]
+    depart_s: float
+    depart_lane: int = 0
+    depart_pos_m: float = 0.0
+    depart_speed_mps: float = 0.0
+    stated: bool = True
+    transmits: bool = True
+
+
+def parse_xml(path: Path) -> ET.Element:
+    """Root of an XML file.
+
+    Raises:
+        ScenarioError: there is no such file, or it is not well-formed.
+    """
+    try:
+        return ET.parse(path).getroot()
+    except FileNotFoundError:
+        raise ScenarioError(f"{path}: no such file; a scenario needs it.") from None
+    except ET.ParseError as error:
+        raise ScenarioError(f"{path}: not well-formed XML ({error}); repair or regenerate it.") from None
+
+
+_NUMERIC_ATTRIBUTES = {
+    "length",
+    "minGap",
+    "accel",
+    "decel",
+    "emergencyDecel",
+    "apparentDecel",
+    "tau",
+    "sigma",
+    "maxSpeed",
+}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _vehicle_type(element: ET.Element, path: Path) -> VehicleType:
+    attributes = {name: value for name, value in element.attrib.items() if name != "id"}
+    for name in sorted(_NUMERIC_ATTRIBUTES & set(attributes)):
+        if not _is_number(attributes[name]):
+            raise ScenarioError(f"{path}: vType {element.get('id')!r} has {name}={attributes[name]!r}; give a number.")
+    params = {child.get("key", ""): child.get("value", "") for child in element.iter("param")}
+    for child in element:  # <vType><carFollowing-IDM .../></vType>, the older spelling
+        if child.tag.startswith("carFollowing-"):
+            attributes.setdefault("carFollowModel", child.tag.removeprefix("carFollowing-"))
+            attributes.update(child.attrib)
+    vehicle_type = VehicleType(id=element.get("id", ""), attributes=attributes, params=params)
+    try:
+        usable = math.isfinite(vehicle_type.speed_factor)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ScenarioError(
+            f"{path}: vType {vehicle_type.id!r} has speedFactor={attributes['speedFactor']!r}; give a number."
+        )
+    return vehicle_type
+
+
+def _numbers(element: ET.Element, path: Path) -> tuple[int, float, float] | None:
+    """Departure lane, position and speed where all three are stated as numbers, else None."""
+    for name in ("departPos", "departSpeed"):
+        if element.get(name, "").strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
+            raise ScenarioError(
+                f"{path}: vehicle {element.get('id')!r} has {name}={element.get(name)!r}; give a finite number."
+            )
+    try:
+        lane = int(element.get("departLane", "0"))
+        position = float(element.attrib["departPos"])
+        speed = float(element.attrib["departSpeed"])
+    except (KeyError, ValueError):
+        return None
+    return (lane, position, speed) if position >= 0 and speed >= 0 else None
+
+
+class RouteFiles:
+    """Collects types, routes, vehicles and flows over all route and additional files, in reading order."""
+
+    def __init__(self) -> None:
+        self.types: dict[str, VehicleType] = {}
+        self.routes: dict[str, tuple[str, ...]] = {}
+        self.vehicles: dict[str, Vehicle] = {}
+        self.has_flows = False
+
+    def read(self, path: Path) -> None:
+        for element in parse_xml(path):
+            if element.tag == "vType":
+                self.types[element.get("id", "")] = _vehicle_type(element, path)
+            elif element.tag == "route":
+                self.routes[element.get("id", "")] = tuple(element.get("edges", "").split())
+            elif element.tag == "vehicle":
+                self._vehicle(element, path)
+            elif element.tag == "trip":
+                self._unstated(element, path)
+            elif element.tag in ("flow", "vTypeDistribution", "routeDistribution"):
+                self.has_flows = self.has_flows or element.tag == "flow"
+
+    def _type_of(self, element: ET.Element) -> VehicleType | None:
+        """The vehicle's type; None where only SUMO can tell it (a distribution, or a type defined elsewhere)."""
+        name = element.get("type", "DEFAULT_VEHTYPE")
+        if name == "DEFAULT_VEHTYPE":
+            return self.types.get(name, VehicleType(id=name))
+        return self.types.get(name)
+
+    def _depart(self, element: ET.Element, path: Path) -> float:
+        text = element.get("depart", "0")
+        if not _is_number(text):
+            raise ScenarioError(f"{path}: vehicle {element.get('id')!r} has depart={text!r}; give a number.")
+        return float(text)
+
+    def _vehicle(self, element: ET.Element, path: Path) -> None:
+        inner = element.find("route")
+        if inner is not None:
+            edges = tuple(inner.get("edges", "").split())
+        else:
+            edges = self.routes.get(element.get("route", ""), ())
+        numbers = _numbers(element, path)
+        known_type = self._type_of(element)
+        vehicle_type = known_type or VehicleType(id=element.get("type", ""))
+        params = {child.get("key", ""): child.get("value", "") for child in element.findall("param")}
+        own_radio = params.get(RADIO_PARAM, "true").strip().lower() not in ("false", "0")
+        plain = not any(child.tag in ("stop", "stopOffset") for child in element)
+        lane, position, speed = numbers or (0, 0.0, 0.0)
+        self._add(
+            Vehicle(
+                id=element.get("id", ""),
+                type=vehicle_type,
+                edges=edges,
+                depart_s=self._depart(element, path),
+                depart_lane=lane,
+                depart_pos_m=position,
+                depart_speed_mps=speed,
+                stated=numbers is not None and known_type is not None and bool(edges) and plain,
+                transmits=vehicle_type.transmits and own_radio,
+            ),
+            path,
+        )
+
+    def _unstated(self, element: ET.Element, path: Path) -> None:
+        vehicle_type = self._type_of(element) or VehicleType(id=element.get("type", ""))
+        self._add(
+            Vehicle(
+                id=element.get("id", ""),
+                type=vehicle_type,
+                edges=(),
+                depart_s=self._depart(element, path),
+                stated=False,
+                transmits=vehicle_type.transmits,
+            ),
+            path,
+        )
+
+    def _add(self, vehicle: Vehicle, path: Path) -> None:
+        if vehicle.id in self.vehicles:
+            raise ScenarioError(f"{path}: vehicle {vehicle.id!r} is defined twice; rename or remove one of them.")
+        self.vehicles[vehicle.id] = vehicle
