@@ -1,19 +1,19 @@
-"""Environment steps and resets against bare libsumo, measured in turns in one run.
+"""Environment steps and resets against bare libsumo, in turns within one process.
 
-    python benchmarks/env_steps.py [--rounds 9] [--json FILE]
+    python benchmarks/env_steps.py [--rounds 30] [--json FILE]
 
 The reference steps the same six cars and reads position, speed, acceleration and angle of each; a reset is compared
-with one ``load()`` of the same network. Prints and writes JSON with versions.
+with one ``load()`` of the same network. Both alternate every few milliseconds, because a shared machine changes its
+speed from one second to the next; figures are medians over rounds. Prints and writes JSON with versions.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
@@ -21,44 +21,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 import gymnasium as gym
+import libsumo
 import numpy as np
 
 import roadsense
 from roadsense._data import scenarios_dir
+from roadsense.errors import ScenarioError
 
-STEPS = 2000
+STEPS = 250
+"""Steps of either side in a round; at the speeds of the scenarios no car leaves the road in them."""
+
 PEERS = 5
-
-BARE = """
-import libsumo, sys, time
-net, routes, steps, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-options = ["-n", net, "--step-length", "0.1", "--no-step-log", "true", "--no-warnings", "true",
-           "--default.speeddev", "0", "--time-to-teleport", "-1"]
-libsumo.start(["sumo", *options, "-r", routes])
-vehicle = libsumo.vehicle
-for _ in range(rounds):
-    sys.stdin.readline()
-    libsumo.load([*options, "-r", routes])
-    libsumo.simulationStep()
-    names = vehicle.getIDList()
-    assert len(names) == 6, names
-    done = 0
-    began = time.perf_counter()
-    while done < steps:
-        libsumo.simulationStep()
-        for name in names:
-            vehicle.getPosition(name); vehicle.getSpeed(name); vehicle.getAcceleration(name); vehicle.getAngle(name)
-        done += 1
-        if done % 300 == 0:
-            paused = time.perf_counter()
-            libsumo.load([*options, "-r", routes]); libsumo.simulationStep()
-            began += time.perf_counter() - paused
-    stepped = time.perf_counter() - began
-    began = time.perf_counter()
-    for _ in range(30):
-        libsumo.load(options)
-    print(steps / stepped, (time.perf_counter() - began) / 30, flush=True)
-"""
+BARE_OPTIONS = ["--step-length", "0.1", "--no-step-log", "true", "--no-warnings", "true", "--default.speeddev", "0",
+                "--time-to-teleport", "-1"]  # fmt: skip
 
 
 def six_cars(folder: Path, base: str, sigma: float) -> Path:
@@ -79,68 +54,91 @@ def six_cars(folder: Path, base: str, sigma: float) -> Path:
     return target
 
 
-def environment_speed(env: gym.Env, steps: int) -> float:
-    """Steps per second, resets left out of the time."""
-    action, spent, done = np.zeros(1, np.float32), 0.0, 0
+def environment_speed(env: gym.Env) -> float:
+    """Steps per second of an episode."""
+    action, done = np.zeros(1, np.float32), 0
     env.reset()
-    while done < steps:
-        ended, chunk = False, 0
-        began = time.perf_counter()
-        while not ended and done + chunk < steps:
-            _, _, terminated, truncated, _ = env.step(action)
-            ended, chunk = terminated or truncated, chunk + 1
-        spent += time.perf_counter() - began
-        done += chunk
-        env.reset()
-    return done / spent
-
-
-def reset_time(env: gym.Env, count: int = 30) -> float:
-    """Mean seconds of a reset."""
     began = time.perf_counter()
-    for _ in range(count):
+    while done < STEPS:
+        _, _, terminated, truncated, _ = env.step(action)
+        done += 1
+        if terminated or truncated:
+            break
+    return done / (time.perf_counter() - began)
+
+
+def bare_speed(options: list[str], routes: Path) -> float:
+    """Steps per second of libsumo alone, in the environment's process."""
+    libsumo.load([*options, "-r", str(routes)])
+    libsumo.simulationStep()
+    vehicle = libsumo.vehicle
+    names = vehicle.getIDList()
+    assert len(names) == PEERS + 1, names
+    began = time.perf_counter()
+    for _ in range(STEPS):
+        libsumo.simulationStep()
+        for name in names:
+            vehicle.getPosition(name)
+            vehicle.getSpeed(name)
+            vehicle.getAcceleration(name)
+            vehicle.getAngle(name)
+    return STEPS / (time.perf_counter() - began)
+
+
+def load_time(options: list[str]) -> float:
+    """Seconds of one ``load()``."""
+    began = time.perf_counter()
+    libsumo.load(options)
+    return time.perf_counter() - began
+
+
+def recover(env: gym.Env) -> None:
+    """Gives the simulation back to the environment, whose cars a bare ``load()`` took away."""
+    with contextlib.suppress(ScenarioError):
         env.reset()
-    return (time.perf_counter() - began) / count
+    env.reset()
+
+
+def reset_time(env: gym.Env) -> float:
+    """Seconds of one reset."""
+    began = time.perf_counter()
+    env.reset()
+    return time.perf_counter() - began
 
 
 def compare(scenario: Path, rounds: int) -> dict[str, object]:
-    """Alternates the environment and the bare loop and takes medians of the rounds."""
+    """Alternates the environment and bare libsumo."""
     env = gym.make("Convoy-v0", scenario=str(scenario), disable_env_checker=True)
     env.reset(seed=7)
-    environment_speed(env, 500)  # compile
-    command = [sys.executable, "-c", BARE, str(scenario / "network.net.xml"), str(scenario / "vehicles.rou.xml")]
+    environment_speed(env)  # compile
+    options = ["-n", str(scenario / "network.net.xml"), *BARE_OPTIONS]
     ours, bare, resets, loads = [], [], [], []
-    with subprocess.Popen(
-        [*command, str(STEPS), str(rounds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as reference:
-        assert reference.stdin is not None
-        assert reference.stdout is not None
-        for _ in range(rounds):
-            ours.append(environment_speed(env, STEPS))
+    for _ in range(rounds):
+        ours.append(environment_speed(env))
+        bare.append(bare_speed(options, scenario / "vehicles.rou.xml"))
+        for _ in range(3):
+            loads.append(load_time(options))
+            recover(env)
             resets.append(reset_time(env))
-            reference.stdin.write("go\n")
-            reference.stdin.flush()
-            speed, load = map(float, reference.stdout.readline().split())
-            bare.append(speed)
-            loads.append(load)
     env.close()
+    ratios = sorted(a / b for a, b in zip(ours, bare, strict=True))
     return {
         "scenario": scenario.name,
         "cars": PEERS + 1,
         "rounds": rounds,
         "environment_steps_per_s": round(statistics.median(ours)),
         "bare_steps_per_s": round(statistics.median(bare)),
-        "step_ratio": round(statistics.median(a / b for a, b in zip(ours, bare, strict=True)), 3),
-        "step_ratio_range": [round(f(a / b for a, b in zip(ours, bare, strict=True)), 3) for f in (min, max)],
-        "reset_ms": round(1e3 * statistics.median(resets), 3),
-        "load_ms": round(1e3 * statistics.median(loads), 3),
-        "reset_ratio": round(statistics.median(a / b for a, b in zip(resets, loads, strict=True)), 3),
+        "step_ratio": round(statistics.median(ratios), 3),
+        "step_ratio_quartiles": [round(ratios[len(ratios) // 4], 3), round(ratios[-1 - len(ratios) // 4], 3)],
+        "reset_ms": round(1e3 * statistics.fmean(resets), 3),
+        "load_ms": round(1e3 * statistics.fmean(loads), 3),
+        "reset_ratio": round(statistics.fmean(resets) / statistics.fmean(loads), 3),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=9, help="how often both are measured in turn")
+    parser.add_argument("--rounds", type=int, default=30, help="how often both are measured in turn")
     parser.add_argument("--json", type=Path, help="where to write the result too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -28,6 +28,7 @@ from roadsense.jit import kernel
 from roadsense.scenario import Scenario
 from roadsense.traffic.base import EGO, STEP_S, Traffic, TrafficState
 from roadsense.traffic.geometry import place, pose
+from roadsense.traffic.route import RouteTable
 
 WARM_UP_TICKS = 30
 """Virtual ticks before t = 0 in which the radio tables fill while every car is carried backwards along its route."""
@@ -204,6 +205,7 @@ class ConvoyWorlds:
         self._all_active = True
         self._actions = np.zeros(self.num_worlds)
         self._batch: Batch | None = None
+        self._bound: RouteTable | None = None  # the routes that the batch holds
         self._own_arrays = {
             "worlds": self.records,
             "traffic": traffic.state,
@@ -254,7 +256,9 @@ class ConvoyWorlds:
             draw_episode(self.records[world], scenario, specs[world] or scenario.episode, seeds[world], state, world)
             self.emulator.reset(world, seeds[world], params, randomise_radio)
             self.targets.stated_speed_mps[world] = state.speed_mps[world]
-        self._batch = Batch(*(self._own_arrays.get(name, self.traffic.routes) for name in _FIELDS))
+        if self._batch is None or self._bound is not self.traffic.routes:
+            self._bound = self.traffic.routes
+            self._batch = Batch(*(self._own_arrays.get(name, self._bound) for name in _FIELDS))
         self._active[:] = chosen
         self._all_active = False
         warm_up(self._batch)

@@ -35,6 +35,7 @@ class Emulator:
         self.tables = np.zeros(num_worlds, TABLE_DTYPE)
         self.state = RadioState.zeros(num_worlds, max_cars, messages_per_peer)
         self.seeds = np.zeros(num_worlds, np.uint64)
+        self._in_force: list[RadioParams | None] = [None] * num_worlds  # where the tables hold them as they are
         self._all = np.ones(num_worlds, np.bool_)
 
     def reset(self, world: int, seed: int, params: RadioParams, randomise: bool = False) -> None:
@@ -46,7 +47,9 @@ class Emulator:
             params: parameters.
             randomise: whether they are varied within ``params.randomisation``.
         """
-        fill_tables(self.tables, world, params, seed if randomise else None)
+        if randomise or self._in_force[world] is not params:
+            fill_tables(self.tables, world, params, seed if randomise else None)
+            self._in_force[world] = None if randomise else params
         self.seeds[world] = seed
         begin_episode(self.tables, self.state, self.seeds, world)
 

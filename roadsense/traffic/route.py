@@ -93,6 +93,7 @@ class RouteCatalogue:
         self._numbers: dict[tuple[str, tuple[str, ...]], int] = {}
         self._routes: list[_Route] = []
         self._joined: RouteTable | None = None
+        self._last: RouteTable | None = None
 
     def network(self, net_file: Path, net_digest: str) -> Network:
         """The network with this content digest, read from ``net_file`` if it is new.
@@ -129,10 +130,15 @@ class RouteCatalogue:
         return self._routes[route].offsets
 
     def table(self, index_per_world: Sequence[int]) -> RouteTable:
-        """All known routes as one table; ``index_per_world`` says which one each world's ego drives."""
+        """All known routes as one table; ``index_per_world`` says which one each world's ego drives.
+
+        The same object as last time where nothing has changed, so that what was built on it can stay.
+        """
         if self._joined is None:
-            self._joined = _join(self._routes)
-        return self._joined._replace(index=np.array(index_per_world, np.int64))
+            self._joined, self._last = _join(self._routes), None
+        if self._last is None or self._last.index.tolist() != list(index_per_world):
+            self._last = self._joined._replace(index=np.array(index_per_world, np.int64))
+        return self._last
 
 
 def _join(routes: Sequence[_Route]) -> RouteTable:

@@ -108,7 +108,7 @@ class SumoTraffic(Traffic):
         self._reload_next = True
         self._columns: dict[str, int] = {}
         self._steered: dict[int, str] = {}
-        self._types: set[str] = set()
+        self._types: dict[str, VehicleType] = {}
         self._routes: dict[tuple[str, ...], str] = {}
         self._offsets: dict[str, float] = {}
         self._open = False
@@ -221,11 +221,13 @@ class SumoTraffic(Traffic):
     def _define_type(self, vehicle_type: VehicleType) -> str:
         name = f"type:{vehicle_type.id}"
         types = self._sumo.vehicletype
+        if self._types.get(name) is vehicle_type:
+            return name
         if name not in self._types:
             types.copy("DEFAULT_VEHTYPE", name)
-            self._types.add(name)
         for setter, value in _KRAUSS_SETTERS:
             getattr(types, setter)(name, value(vehicle_type))
+        self._types[name] = vehicle_type
         return name
 
     def _define_route(self, edges: tuple[str, ...]) -> str:
