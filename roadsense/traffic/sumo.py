@@ -37,6 +37,9 @@ SUMO_OPTIONS = (
     "--no-step-log", "true", "--no-warnings", "true", "--duration-log.disable", "true", "--xml-validation", "never",
 )  # fmt: skip
 
+_SAME_LANE_M = 1e-3
+"""A position continues the last one if it differs by less than this from it; no lane is as short."""
+
 _MODE_SUMO = 31  # all of SUMO's own limits
 _MODE_EGO = 32  # none of them: a bad policy crashes
 _MODE_TARGET = 25  # obeys the command beyond its own accel and decel, but does not run into its leader
@@ -97,9 +100,9 @@ class SumoTraffic(Traffic):
         self.state = TrafficState.zeros(1, max_cars) if state is None else state
         # Plain buffers take single numbers faster than arrays do.
         self._rows = [
-            memoryview(row[0])
-            for row in (self.state.position_m, self.state.speed_mps, self.state.accel_mps2, self.state.on_route)
+            memoryview(row[0]) for row in (self.state.position_m, self.state.speed_mps, self.state.accel_mps2)
         ]
+        self._lane_from_m = [math.nan] * max_cars  # position along the ego's route where each car's lane begins
         self.catalogue = RouteCatalogue()
         self.ego_lanes: tuple[str, ...] = ()
         self._sumo = connection
@@ -285,7 +288,10 @@ class SumoTraffic(Traffic):
                 self._welcome()
             if sumo.simulation.getArrivedNumber():
                 self._dismiss()
-            self._read()
+            if self._open:
+                self._read()
+            else:
+                self._follow()
         except (sumo.TraCIException, sumo.FatalTraCIError) as error:
             self._reload_next = True
             raise TrafficError(f"SUMO failed while driving: {_reason(error)}.") from None
@@ -320,20 +326,43 @@ class SumoTraffic(Traffic):
                     array[0, column] = 0
 
     def _read(self) -> None:
-        """Copies SUMO's truth into the arrays; this is the engine's share of every step."""
-        vehicle, offsets = self._sumo.vehicle, self._offsets
-        lane_of, lane_position = vehicle.getLaneID, vehicle.getLanePosition
-        speed_of, accel_of = vehicle.getSpeed, vehicle.getAcceleration
-        position, speed, accel, on_route = self._rows
+        """Copies SUMO's truth into the arrays, whatever happened to the cars."""
+        speed_of, accel_of = self._sumo.vehicle.getSpeed, self._sumo.vehicle.getAcceleration
+        _, speed, accel = self._rows
         for name, column in self._columns.items():
             speed[column] = speed_of(name)
             accel[column] = accel_of(name)
-            offset = offsets.get(lane_of(name))
-            if offset is None:
-                self._read_off_route(name, column)
+            self._locate(name, column)
+
+    def _follow(self) -> None:
+        """The same for cars that all took one step along their routes; this is the engine's share of every step.
+
+        Half the questions are enough then. Acceleration is SUMO's own difference of speeds. A position that continues
+        the last one is on the same lane, for the next one counts from 0 again, a lane's length less.
+        """
+        lane_position, speed_of = self._sumo.vehicle.getLanePosition, self._sumo.vehicle.getSpeed
+        position, speed, accel = self._rows
+        lane_from_m = self._lane_from_m
+        for name, column in self._columns.items():
+            now = speed_of(name)
+            accel[column] = (now - speed[column]) / STEP_S
+            speed[column] = now
+            here = lane_from_m[column] + lane_position(name)
+            if abs(here - position[column] - now * STEP_S) < _SAME_LANE_M:
+                position[column] = here
             else:
-                position[column] = offset + lane_position(name)
-                on_route[column] = True
+                self._locate(name, column)
+
+    def _locate(self, name: str, column: int) -> None:
+        vehicle = self._sumo.vehicle
+        offset = self._offsets.get(vehicle.getLaneID(name))
+        if offset is None:
+            self._lane_from_m[column] = math.nan  # continues nothing
+            self._read_off_route(name, column)
+        else:
+            self._lane_from_m[column] = offset
+            self.state.position_m[0, column] = offset + vehicle.getLanePosition(name)
+            self.state.on_route[0, column] = True
 
     def _read_off_route(self, name: str, column: int) -> None:
         self.state.on_route[0, column] = False

@@ -49,6 +49,33 @@ def test_process_worker_and_traci_move_alike(scenarios):
             assert np.array_equal(expected, drive(far, scenario, steps=60))
 
 
+@pytest.mark.parametrize("name", BASES)
+def test_the_state_is_what_sumo_says_of_every_car_in_every_step(scenarios, name):
+    """Bit for bit, over all junctions of the road and through a hazard."""
+    import libsumo
+
+    vehicle, lanes = libsumo.vehicle, set()
+    with make_traffic("sumo", 1, 9) as traffic:
+        traffic.reset([scenarios[name]], [3])
+        state = traffic.state
+        offsets = traffic.catalogue.lane_offsets(int(traffic.routes.index[0]))
+        ids = [car.id for car in scenarios[name].vehicles]
+        speeds, steered = np.zeros_like(state.speed_mps), np.zeros(state.speed_mps.shape, np.bool_)
+        for step in range(900):
+            speeds[0, EGO], steered[0, EGO] = max(0.0, state.speed_mps[0, EGO] + (0.1 if step % 3 else -0.17)), True
+            steered[0, 2] = 400 <= step < 430
+            speeds[0, 2] = max(0.0, state.speed_mps[0, 2] - 0.6)
+            traffic.advance(speeds, steered, np.ones(1, np.bool_))
+            for column, car in enumerate(ids):
+                if not state.alive[0, column]:
+                    continue
+                lanes.add(vehicle.getLaneID(car))
+                assert state.position_m[0, column] == offsets[vehicle.getLaneID(car)] + vehicle.getLanePosition(car)
+                assert state.speed_mps[0, column] == vehicle.getSpeed(car)
+                assert state.accel_mps2[0, column] == vehicle.getAcceleration(car)
+    assert len(lanes) >= (1 if name == "straight" else 5)
+
+
 def test_a_hazard_target_reaches_nine_and_is_released(scenarios):
     with make_traffic("sumo", 1, 9) as traffic:
         seen = drive(traffic, scenarios["straight"], steps=120)
