@@ -70,6 +70,8 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     Offsets are between both cars' own position estimates, in the ego's frame; the peer's is carried on by its reported
     speed and heading for the age of the message. With `messages_per_peer=k` the k newest messages of every peer are rows.
 
+    `roadsense.convoy.wrappers.PeerSequence` shows the used rows alone, as a `Sequence` space.
+
     ## Reward
 
     From the truth alone, each step the sum of five terms, all at most 0 (constants: `RewardConfig`):
