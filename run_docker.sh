@@ -173,12 +173,14 @@ choose_user() {
 }
 
 run_container() {
-  local options user
+  local options user identity
   mkdir -p runs scenarios/datasets
   choose_user
+  identity=$("$engine" image inspect --format '{{.Id}}' "$image" 2>/dev/null || true) # what results say they ran in
   options=(--rm --shm-size 1g --user "${user[0]}:${user[1]}"
     -v "$here/runs:/app/runs" -v "$here/scenarios/datasets:/app/scenarios/datasets"
     -v "$image-cache:/home/roadsense/.cache" --security-opt label=disable)
+  [ -z "$identity" ] || options+=(--env "ROADSENSE_IMAGE=$image@sha256:${identity#sha256:}")
   if "$engine" --version 2>/dev/null | grep -qi podman; then # also where `docker` is podman's alias
     [ "$(id -u)" = 0 ] || options+=(--userns keep-id)
   else

@@ -176,8 +176,11 @@ class Export:
 def _export(arguments: list[str]) -> None:
     asked = _parse(Export, "export", arguments)
     from roadsense.export.onnx import export_onnx
+    from roadsense.runs import CHECKSUMS, RunFolder
 
     print(export_onnx(asked.run))
+    if (asked.run / CHECKSUMS).is_file():
+        RunFolder(asked.run).write_checksums()
 
 
 VERBS: dict[str, Callable[[list[str]], int | None]] = {

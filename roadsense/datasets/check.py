@@ -57,7 +57,7 @@ class CheckResult:
             )
 
 
-class Driver:
+class ScenarioDrive:
     """Drives scenarios one after the other in one engine: no assistance up to the hazard, full braking from it on.
 
     So whatever touches before the onset is the traffic's fault, and what touches after it could not be avoided.
@@ -95,7 +95,7 @@ class Driver:
 
 
 def driving_problems(scenario: Scenario, trace: EpisodeTrace, road: Road) -> Iterator[str]:
-    """What went wrong in an episode that :class:`Driver` drove, one sentence each.
+    """What went wrong in an episode that :class:`ScenarioDrive` drove, one sentence each.
 
     Args:
         scenario: what it states.
@@ -192,7 +192,7 @@ def _drive_all(
     scenarios: list[tuple[Scenario, int]], params: RadioParams, engine: str, progress: bool, result: CheckResult
 ) -> None:
     catalogue = RouteCatalogue()
-    driver = Driver(max(len(scenario.vehicles) - 1 for scenario, _ in scenarios), params, engine)
+    driver = ScenarioDrive(max(len(scenario.vehicles) - 1 for scenario, _ in scenarios), params, engine)
     try:
         with progress_bar(len(scenarios), "scenario", visible=progress) as bar:
             for scenario, seed in scenarios:
@@ -204,7 +204,7 @@ def _drive_all(
         driver.close()
 
 
-def _problems(scenario: Scenario, seed: int, driver: Driver, catalogue: RouteCatalogue) -> list[str]:
+def _problems(scenario: Scenario, seed: int, driver: ScenarioDrive, catalogue: RouteCatalogue) -> list[str]:
     found = presence_problems(scenario)
     if found:
         return found

@@ -9,9 +9,8 @@ from typing import Any
 
 from roadsense.convoy.player import DEFAULT_RADIO
 from roadsense.convoy.source import BUILT_IN
+from roadsense.episode_spec import Range
 from roadsense.errors import UsageError
-
-Range = tuple[float, float]
 
 MIN_TAU_S = 0.1
 """Shortest headway of a Krauss peer: one step of reaction, below which it may run into its leader [s]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,9 @@ from roadsense.datasets.config import (
     MAX_GAP_FACTOR,
     MIN_EGO_GAP_M,
     GenerateConfig,
-    Range,
 )
 from roadsense.datasets.road import Base, Road
-from roadsense.episode_spec import DriverSpec, EpisodeSpec, HazardKind, HazardSpec
+from roadsense.episode_spec import DriverSpec, EpisodeSpec, HazardKind, HazardSpec, Range
 from roadsense.errors import ScenarioError
 from roadsense.randomness import Purpose, generator
 from roadsense.scenario import EGO_ID
@@ -139,7 +138,7 @@ def _allowed_mps(road: Road, car: Car) -> float:
 
 
 def _moved(road: Road, car: Car, shift_m: float) -> Car:
-    return Car(**{**car.__dict__, "position_m": round(car.position_m + shift_m, 2)})
+    return replace(car, position_m=round(car.position_m + shift_m, 2))
 
 
 def _line_up(config: GenerateConfig, road: Road, kind: HazardKind, draws: _Draws, speed: float) -> tuple[Car, ...]:
@@ -164,7 +163,7 @@ def _line_up(config: GenerateConfig, road: Road, kind: HazardKind, draws: _Draws
             cars.append(_standing(car, cars[-1], draws.approach))
             break
         if number == last or (number == last - 1 and kind == "stalled_vehicle"):
-            car = Car(**{**car.__dict__, "max_speed_mps": speed if number else None})
+            car = replace(car, max_speed_mps=speed if number else None)
         cars.append(car)
         position += LENGTH_M + _gap_m(car, road, speed, _between(ranges.spawn_jitter_s, jitter_unit))
     return tuple(cars)
@@ -186,7 +185,7 @@ def _standing(car: Car, behind: Car, unit: float) -> Car:
     speed = behind.speed_mps
     stopping = speed * speed / (2.0 * behind.decel_mps2) + speed * max(behind.tau_s, 2.0)
     ahead = max(_between(STALLED_AFTER_S, unit) * speed, stopping) + MIN_GAP_M + LENGTH_M
-    return Car(**{**car.__dict__, "position_m": behind.position_m + ahead, "speed_mps": 0.0})
+    return replace(car, position_m=behind.position_m + ahead, speed_mps=0.0)
 
 
 def _plan(config: GenerateConfig, base: Base, kind: HazardKind, draws: _Draws, cars: tuple[Car, ...]) -> Plan:

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from roadsense.cli import main
-from roadsense.datasets.check import Driver, check
+from roadsense.datasets.check import ScenarioDrive, check
 from roadsense.errors import InputMismatchError, ScenarioError
 from roadsense.espnow.params import read_params
 from roadsense.manifest import file_digest, tree_digest
@@ -195,7 +195,7 @@ def test_exit_codes_of_the_verb(copy, capsys):
 
 def test_no_hazard_is_unavoidable_and_no_peers_touch(dataset):
     """Full braking from the onset on always avoids contact: n >= 100 hazards over 70 scenarios, each with two seeds."""
-    driver = Driver(8, read_params("convoy"))
+    driver = ScenarioDrive(8, read_params("convoy"))
     hazards = scenarios = 0
     try:
         for split in dataset.manifest["splits"].values():

@@ -251,6 +251,15 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     assert (the_run(tmp_path) / "STATUS").read_text() == "running generate\n"
 
 
+def test_exporting_a_packaged_run_again_keeps_its_checksums_true(finished):
+    run = the_run(finished[0])
+    before = (run / "model.onnx").read_bytes()
+    (run / "model.onnx").unlink()
+    assert main(["export", str(run)]) == 0
+    assert (run / "model.onnx").read_bytes() == before
+    subprocess.run(["sha256sum", "--quiet", "-c", "checksums.sha256"], cwd=run, check=True)
+
+
 def test_actions_of_the_packaged_policy_need_no_torch(finished):
     run = the_run(finished[0])
     code = (
