@@ -75,11 +75,11 @@ def _flags(options: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _generate(arguments: list[str]) -> None:
+    """Writes a dataset of scenarios with the splits train, val and eval, and its manifest; prints where."""
     from roadsense.datasets.config import GenerateConfig
     from roadsense.datasets.generate import generate
 
-    about = "Writes a dataset of scenarios with the splits train, val and eval, and its manifest; prints where."
-    print(generate(_parse(GenerateConfig, "generate", arguments, description=about)).root)
+    print(generate(_parse(GenerateConfig, "generate", arguments, description=_generate.__doc__)).root)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +91,7 @@ class Check:
 
 
 def _check(arguments: list[str]) -> int:
+    """Drives every scenario of a dataset in SUMO and lists all problems."""
     asked = _parse(Check, "check", arguments)
     from roadsense.datasets.check import check
 
@@ -105,6 +106,7 @@ def _check(arguments: list[str]) -> int:
 
 
 def _pipeline(arguments: list[str]) -> None:
+    """From scenarios to a packaged policy with its evidence; goes on where it was stopped."""
     from roadsense.pipeline import PipelineConfig, run_pipeline
 
     run_pipeline(_parse(PipelineConfig, "pipeline", arguments))
@@ -131,6 +133,7 @@ class Evaluate:
 
 
 def _evaluate(arguments: list[str]) -> None:
+    """Plays policies over a fixed list of episodes and shows them in one table."""
     asked = _parse(Evaluate, "evaluate", arguments)
     from roadsense.evaluation.evaluate import EvaluationConfig, evaluate, find_policy
     from roadsense.evaluation.summary import table, write_episodes
@@ -149,7 +152,7 @@ def _evaluate(arguments: list[str]) -> None:
 
 
 def _train(arguments: list[str]) -> None:
-    """Trains a policy: ``--config`` (a preset or YAML file) first, then every other flag over it."""
+    """Trains a policy on a dataset: --config (a preset or YAML file) first, then every other flag over it."""
     from roadsense.training.config import TrainConfig, read_train_config
 
     preset = "standard"
@@ -174,6 +177,7 @@ class Export:
 
 
 def _export(arguments: list[str]) -> None:
+    """Writes model.onnx into a run folder."""
     asked = _parse(Export, "export", arguments)
     from roadsense.export.onnx import export_onnx
     from roadsense.runs import CHECKSUMS, RunFolder
@@ -190,12 +194,16 @@ VERBS: dict[str, Callable[[list[str]], int | None]] = {
 """Each verb parses its own arguments, imports what it needs only then, and may return an exit code."""
 
 
+def _usage() -> str:
+    lines = ["usage: roadsense VERB [options]; --help after a verb shows its options.", ""]
+    return "\n".join([*lines, *(f"  {name:9} {verb.__doc__}" for name, verb in VERBS.items())])
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb and returns its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     if not given or given[0] in ("-h", "--help"):
-        usage = f"usage: roadsense {{{','.join(VERBS)}}} [options]; --help after a verb shows its options."
-        print(usage, file=sys.stdout if given else sys.stderr)
+        print(_usage(), file=sys.stdout if given else sys.stderr)
         return EXIT_OK if given else EXIT_USAGE
     verb, rest = given[0], given[1:]
     if verb not in VERBS:
