@@ -14,7 +14,8 @@ from roadsense.convoy.reward import RewardConfig
 from roadsense.convoy.source import open_source
 from roadsense.episode_spec import EpisodeSpec
 from roadsense.errors import UsageError, nearest
-from roadsense.espnow.params import RadioParams, read_params
+from roadsense.espnow.params import RadioParams
+from roadsense.espnow.profiles import read_params
 from roadsense.randomness import episode_seed
 from roadsense.scenario import Scenario
 from roadsense.traffic.engines import make_traffic

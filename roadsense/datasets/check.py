@@ -14,7 +14,8 @@ from roadsense.convoy.world import EndReason, HazardKind
 from roadsense.datasets.envelope import envelope_problems, presence_problems
 from roadsense.datasets.road import Road, road_of
 from roadsense.errors import InputMismatchError, ParamsError, ScenarioError, TrafficError
-from roadsense.espnow.params import RadioParams, read_params
+from roadsense.espnow.params import RadioParams
+from roadsense.espnow.profiles import read_params
 from roadsense.manifest import Dataset, read_dataset
 from roadsense.progress import progress_bar
 from roadsense.randomness import episode_seed

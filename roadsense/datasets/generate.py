@@ -20,7 +20,7 @@ from roadsense.datasets.road import Base, read_base
 from roadsense.datasets.write import SCENARIO_FILES, write_scenario
 from roadsense.episode_spec import HazardKind
 from roadsense.errors import InputMismatchError, UsageError, nearest
-from roadsense.espnow.params import params_path, read_params
+from roadsense.espnow.profiles import params_path, read_params
 from roadsense.files import cannot_write
 from roadsense.manifest import MANIFEST_NAME, PARAMS_NAME, SPLITS, Dataset, file_digest, read_dataset, tree_digest
 from roadsense.randomness import Purpose, derive_seed, generator
@@ -49,7 +49,9 @@ def _read_inputs(config: GenerateConfig) -> _Inputs:
     params = params_path(config.emulator_params)
     read_params(config.emulator_params)
     if params is None:
-        raise UsageError("a dataset states the radio it was made for; 'off' can be asked for when it is played.")
+        raise UsageError(
+            f"radio {config.emulator_params!r} has no file; generate with a profile, and ask for it when you play."
+        )
     identity = config.dataset_id or f"s{config.seed}-{_config_digest(config, bases, params)[:10]}"
     return _Inputs(bases=bases, held_out=held_out, params=params, identity=identity)
 

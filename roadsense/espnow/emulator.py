@@ -14,7 +14,7 @@ class Emulator:
     """Radio and sensors of ``num_worlds`` worlds of up to ``max_cars`` cars, the ego in column 0.
 
     Example:
-        >>> from roadsense.espnow.params import read_params
+        >>> from roadsense.espnow.profiles import read_params
         >>> emulator = Emulator(num_worlds=1, max_cars=2, messages_per_peer=1)
         >>> emulator.reset(world=0, seed=7, params=read_params("ideal"))
         >>> x, still = np.array([[0.0, 30.0]]), np.zeros((1, 2))

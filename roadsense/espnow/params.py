@@ -1,4 +1,4 @@
-"""Radio and sensor parameters: the schema of ``params/espnow/*.json`` and its reader."""
+"""Radio and sensor parameters: the schema of ``params/espnow/*.json``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import hashlib
 import itertools
 import json
 import math
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from roadsense._data import params_dir
 from roadsense.errors import ParamsError, nearest
 
 PENDING_MESSAGES = 8
@@ -19,9 +17,6 @@ PENDING_MESSAGES = 8
 
 LOSS_BINS = 32
 """Most distance steps of a loss table."""
-
-OFF = "off"
-"""The radio that delivers nothing; it is stated here, not in a file."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(gt=0, le=10)]
@@ -187,63 +182,25 @@ def least_mean_burst(probability: float) -> float:
     return 1.0 / (1.0 - probability)
 
 
-def radio_names() -> list[str]:
-    """Names of the shipped parameter sets, ``off`` among them."""
-    return sorted([OFF, *(path.stem for path in (params_dir() / "espnow").glob("*.json"))])
+def parse_params(text: str | bytes, where: str) -> RadioParams:
+    """Parameters from the JSON of a file.
 
-
-def read_params(name_or_path: str | Path) -> RadioParams:
-    """Reads a shipped parameter set by name (``"convoy"``, ``"off"``) or any ``.json`` file by path.
-
-    Raises:
-        ParamsError: there is no such file, it is not JSON, or it holds unknown or impossible values; the message
-            names all of them.
-    """
-    path = params_path(name_or_path)
-    return _off() if path is None else _read(path)
-
-
-def params_path(name_or_path: str | Path) -> Path | None:
-    """The file that :func:`read_params` reads; None for ``"off"``, which has none.
+    Args:
+        text: the JSON.
+        where: it comes from; begins the message.
 
     Raises:
-        ParamsError: no shipped parameter set has that name.
+        ParamsError: it is not JSON, or holds unknown or impossible values; the message names all of them.
     """
-    if isinstance(name_or_path, Path) or "/" in name_or_path or name_or_path.endswith(".json"):
-        return Path(name_or_path)
-    if name_or_path == OFF:
-        return None
-    known = radio_names()
-    if name_or_path not in known:
-        raise ParamsError(
-            f"radio {name_or_path!r} is no shipped parameter set; {nearest(name_or_path, known)} "
-            "A file is given by its path, ending in .json."
-        )
-    return params_dir() / "espnow" / f"{name_or_path}.json"
-
-
-def _off() -> RadioParams:
-    ideal = read_params("ideal")
-    silence = Loss(from_m=(0.0,), probability=(1.0,), mean_burst=(1.0,), range_m=ideal.loss.range_m)
-    provenance = {"loss": "by definition everything is lost; the car's own sensors are exact"}
-    return ideal.model_copy(update={"name": OFF, "loss": silence, "provenance": provenance})
-
-
-def _read(path: Path) -> RadioParams:
     try:
-        text = path.read_text(encoding="utf-8")
         json.loads(text)
-    except OSError as error:
-        raise ParamsError(
-            f"{path}: cannot be read ({error.strerror}); give a params file or one of {', '.join(radio_names())}."
-        ) from None
     except ValueError as error:  # json.JSONDecodeError and UnicodeDecodeError
-        raise ParamsError(f"{path}: is not JSON ({error}); correct or replace the file.") from None
+        raise ParamsError(f"{where}: is not JSON ({error}); correct or replace the file.") from None
     try:
         return RadioParams.model_validate_json(text)
     except ValidationError as error:
         problems = "; ".join(_problem(dict(one)) for one in error.errors(include_url=False))
-        raise ParamsError(f"{path}: {problems}. Correct the file.") from None
+        raise ParamsError(f"{where}: {problems}. Correct it.") from None
 
 
 def _problem(problem: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import pytest
 from roadsense.cli import main
 from roadsense.datasets.check import ScenarioDrive, check
 from roadsense.errors import InputMismatchError, ScenarioError
-from roadsense.espnow.params import read_params
+from roadsense.espnow.profiles import read_params
 from roadsense.manifest import file_digest, tree_digest
 from roadsense.randomness import episode_seed
 from roadsense.scenario import read_scenario

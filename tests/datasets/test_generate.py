@@ -164,7 +164,7 @@ def test_a_convoy_that_fits_nowhere_leaves_nothing_behind(tmp_path):
         ({"base_scenarios": ("curve",)}, UsageError, "none is left to train on"),
         ({"held_out": ("arteral",)}, UsageError, "'arteral' is not among the base scenarios; did you mean 'arterial'"),
         ({"emulator_params": "convoi"}, ParamsError, "did you mean 'convoy'"),
-        ({"emulator_params": "off"}, UsageError, "'off' can be asked for when it is played"),
+        ({"emulator_params": "off"}, UsageError, "radio 'off' has no file; generate with a profile"),
     ],
 )
 def test_what_does_not_exist_is_named_and_nothing_is_written(tmp_path, changes, kind, message):

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from roadsense.espnow.emulator import Emulator
-from roadsense.espnow.params import RadioParams, read_params
+from roadsense.espnow.params import RadioParams
+from roadsense.espnow.profiles import read_params
 
 STEP_S = 0.1
 

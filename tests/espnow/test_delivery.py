@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from roadsense.espnow.clock import STEP_S as RADIO_STEP_S
-from roadsense.espnow.params import OFF, read_params
+from roadsense.espnow.profiles import OFF, read_params
 from roadsense.traffic.base import EGO, STEP_S
 from tests.espnow.drives import Drive, changed
 

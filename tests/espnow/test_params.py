@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from roadsense._data import params_dir
 from roadsense.errors import ParamsError
-from roadsense.espnow.params import RadioParams, radio_names, read_params
+from roadsense.espnow.params import RadioParams
+from roadsense.espnow.profiles import read_params, shipped_names
 
 
 def _document(name="convoy"):
@@ -26,12 +27,12 @@ def _refusal(tmp_path, document):
 
 
 def test_shipped_sets():
-    assert radio_names() == ["5m", "convoy", "drive", "ideal", "off"]
-    for name in radio_names():
+    assert shipped_names() == ["5m", "convoy", "drive", "ideal"]
+    for name in shipped_names():
         params = read_params(name)
         assert params.name == name and params.provenance
         assert params.stale_after_ms == 500.0 and params.beacon.interval_ms == 100.0
-    # REFERENCE D
+    # as measured in the field
     assert read_params("5m").loss.probability == (0.08, 0.14, 0.291, 0.30)
     assert read_params("convoy").loss.probability == (0.058, 0.116, 0.124, 0.186)
     assert read_params("drive").loss.probability == (0.21, 0.31, 0.57, 0.65)
@@ -54,7 +55,7 @@ def test_digest_is_of_the_values_not_of_the_bytes(tmp_path):
     document["loss"]["probability"][0] += 1e-9
     path.write_text(json.dumps(document))
     assert read_params(path).digest != read_params("convoy").digest
-    assert len({read_params(name).digest for name in radio_names()}) == 5
+    assert len({read_params(name).digest for name in shipped_names()}) == 4
 
 
 def test_params_cannot_be_changed_in_place():
@@ -109,7 +110,7 @@ def test_all_problems_at_once(tmp_path):
         "noise.speed_mps is missing, add it", "schema_version is 2, input should be 1",
     ):  # fmt: skip
         assert said in message
-    assert message.endswith("Correct the file.")
+    assert message.endswith("Correct it.")
 
 
 def test_all_problems_of_one_table_at_once(tmp_path):
@@ -138,7 +139,7 @@ def test_bytes_that_are_no_text(tmp_path):
 
 
 def test_a_name_that_is_not_shipped_gets_the_nearest():
-    with pytest.raises(ParamsError, match=r"radio 'convoi' is no shipped parameter set; did you mean 'convoy'\?"):
+    with pytest.raises(ParamsError, match=r"radio 'convoi' is unknown; did you mean 'convoy'\?"):
         read_params("convoi")
 
 
@@ -149,6 +150,6 @@ def test_a_file_that_cannot_be_read(tmp_path, where):
 
 
 def test_schema_round_trip():
-    for name in radio_names():
+    for name in (*shipped_names(), "off", "delayed:150", "lossy:0.3,4.6"):
         params = read_params(name)
         assert RadioParams.model_validate_json(params.model_dump_json()) == params

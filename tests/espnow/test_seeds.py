@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from roadsense.espnow.emulator import Emulator
-from roadsense.espnow.params import read_params
+from roadsense.espnow.profiles import read_params
 from roadsense.espnow.state import TABLE_DTYPE, fill_tables
 from tests.espnow.drives import Drive
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from roadsense.espnow.emulator import Emulator
-from roadsense.espnow.params import read_params
+from roadsense.espnow.profiles import read_params
 from tests.espnow.drives import changed
 from tests.espnow.twin import Car
 
