@@ -199,17 +199,20 @@ def parse_params(text: str | bytes, where: str) -> RadioParams:
     try:
         return RadioParams.model_validate_json(text)
     except ValidationError as error:
-        problems = "; ".join(_problem(dict(one)) for one in error.errors(include_url=False))
-        raise ParamsError(f"{where}: {problems}. Correct it.") from None
+        raise ParamsError(f"{where}: {told(error, RadioParams)}. Correct it.") from None
 
 
-def _problem(problem: dict[str, Any]) -> str:
-    """One problem of pydantic's list: which key, what is wrong, what to do."""
+def told(error: ValidationError, schema: type[BaseModel]) -> str:
+    """All problems of a document of that schema in one line: which key, what is wrong, what to do."""
+    return "; ".join(_problem(dict(one), schema) for one in error.errors(include_url=False))
+
+
+def _problem(problem: dict[str, Any], schema: type[BaseModel]) -> str:
     location: tuple[str | int, ...] = problem["loc"]
     key = ".".join(map(str, location)) or "the document"
     match problem["type"]:
         case "extra_forbidden":
-            return f"{key} is unknown, {nearest(str(location[-1]), _fields(location[:-1])).rstrip('?.')}"
+            return f"{key} is unknown, {nearest(str(location[-1]), _fields(schema, location[:-1])).rstrip('?.')}"
         case "missing":
             return f"{key} is missing, add it"
         case "value_error":
@@ -220,9 +223,10 @@ def _problem(problem: dict[str, Any]) -> str:
     return f"{key} {stated}, {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
-def _fields(location: tuple[str | int, ...]) -> list[str]:
-    """Names of the keys that a section of the schema has."""
-    section: type[BaseModel] = RadioParams
+def _fields(schema: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """Names of the keys that a section of a schema has."""
+    section: Any = schema
     for name in location:
-        section = section.model_fields[str(name)].annotation  # type: ignore[assignment]
+        stated = section.model_fields[str(name)].annotation
+        section = getattr(stated, "__args__", (stated,))[0]  # X of X | None
     return list(section.model_fields)

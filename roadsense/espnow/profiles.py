@@ -11,12 +11,14 @@ A degradation shows what the radio is worth with one flag. ``delayed`` and ``los
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from roadsense._data import params_dir
 from roadsense.errors import ParamsError, nearest
+from roadsense.espnow.flat import from_flat, is_flat
 from roadsense.espnow.params import RadioParams, parse_params
 
 OFF = "off"
@@ -69,11 +71,17 @@ def params_path(name_or_path: str | Path) -> Path | None:
 
 def _read(path: Path) -> RadioParams:
     try:
-        text = path.read_bytes()
+        text: str | bytes = path.read_bytes()
     except OSError as error:
         raise ParamsError(
             f"{path}: cannot be read ({error.strerror}); give a params file or one of {', '.join(radio_names())}."
         ) from None
+    try:
+        document = json.loads(text)
+    except ValueError:
+        document = None  # which the parser tells
+    if is_flat(document):
+        text = json.dumps(from_flat(document, path.stem, str(path)))
     return parse_params(text, str(path))
 
 
