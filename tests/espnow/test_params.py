@@ -27,7 +27,7 @@ def _refusal(tmp_path, document):
 
 
 def test_shipped_sets():
-    assert shipped_names() == ["5m", "convoy", "drive", "ideal"]
+    assert shipped_names() == ["5m", "convoy", "drive", "ideal", "stationary_60_200"]
     for name in shipped_names():
         params = read_params(name)
         assert params.name == name and params.provenance
@@ -35,6 +35,8 @@ def test_shipped_sets():
     # as measured in the field
     assert read_params("5m").loss.probability == (0.08, 0.14, 0.291, 0.30)
     assert read_params("convoy").loss.probability == (0.058, 0.116, 0.124, 0.186)
+    assert read_params("stationary_60_200").loss.probability == (0.53, 0.97, 1.0)
+    assert read_params("stationary_60_200").loss.mean_burst[0] == 13.9
     assert read_params("drive").loss.probability == (0.21, 0.31, 0.57, 0.65)
     assert read_params("convoy").gps.sigma_m == 2.96 and read_params("5m").gps.sigma_m == 3.63
     assert dict(read_params("convoy").noise) == {"speed_mps": 0.43, "accel_mps2": 0.39, "heading_deg": 4.7}
@@ -55,7 +57,7 @@ def test_digest_is_of_the_values_not_of_the_bytes(tmp_path):
     document["loss"]["probability"][0] += 1e-9
     path.write_text(json.dumps(document))
     assert read_params(path).digest != read_params("convoy").digest
-    assert len({read_params(name).digest for name in shipped_names()}) == 4
+    assert len({read_params(name).digest for name in shipped_names()}) == 5
 
 
 def test_params_cannot_be_changed_in_place():

@@ -58,7 +58,9 @@ def test_what_cannot_be_is_one_sentence(name, said):
 
 
 def test_all_names_are_listed_and_degradations_have_no_file(tmp_path):
-    assert radio_names() == ["5m", "convoy", "drive", "ideal", "off", "delayed:<ms>", "lossy:<p>,<burst>"]
+    assert radio_names() == [
+        "5m", "convoy", "drive", "ideal", "stationary_60_200", "off", "delayed:<ms>", "lossy:<p>,<burst>",
+    ]  # fmt: skip
     assert params_path("lossy:0.3,4.6") is None
     assert params_path("convoy").is_file()
     with pytest.raises(UsageError, match="has no file; generate with a profile"):
