@@ -27,6 +27,9 @@ MIN_EGO_GAP_M = 7.0
 MAX_GAP_FACTOR = 1.5
 """Largest bumper gap at t = 0, in units of the smallest one: minGap + v·tau."""
 
+LATEST_ONSET_S = 25.0
+"""A later hazard leaves less than 15 s to the end of the episode [s]."""
+
 _BOUNDS: dict[str, tuple[float, float]] = {
     "peer_count": (1, 16),
     "speed_mps": (5.0, 35.0),
@@ -39,7 +42,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "vehsPerHour": (0.01, 10.0),
     "hazard_share": (0.0, 1.0),
     "hazard_decel_mps2": (0.5, 9.0),
-    "hazard_onset_s": (5.0, 25.0),
+    "hazard_onset_s": (5.0, LATEST_ONSET_S),
     "hazard_release_s": (0.5, 10.0),
     "inattention_s": (0.1, 40.0),
     "reaction_s": (0.0, 2.5),

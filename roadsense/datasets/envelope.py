@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from roadsense.datasets.config import (
+    LATEST_ONSET_S,
     MAX_DECEL_AT_LIMITS_MPS2,
     MIN_EGO_GAP_M,
     MIN_EMERGENCY_DECEL_MPS2,
@@ -16,9 +17,6 @@ from roadsense.datasets.road import Road
 from roadsense.scenario import Scenario
 from roadsense.traffic.base import EGO
 from roadsense.vehicles import Vehicle
-
-LATEST_ONSET_S = 25.0
-"""A later hazard leaves less than 15 s to the end of the episode [s]."""
 
 _TOLERANCE_M = 1e-6
 
