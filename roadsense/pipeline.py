@@ -222,7 +222,7 @@ class Pipeline:
             StoppedError: Ctrl-C; the same call continues.
             RoadsenseError: a stage failed, or the folder cannot be written.
         """
-        if self.run.status == COMPLETE:
+        if self.run.complete:
             self.run.refuse_other(self.document)
             self.run.verify()
             say(f"{self.run.path} is complete already")

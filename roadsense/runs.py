@@ -101,6 +101,11 @@ class RunFolder:
         file = self.path / STATUS
         return file.read_text(encoding="utf-8").strip() if file.is_file() else None
 
+    @property
+    def complete(self) -> bool:
+        """Whether it was packaged to its last file, the checksums."""
+        return self.status == COMPLETE and (self.path / CHECKSUMS).is_file()
+
     def begin(self, config: dict[str, Any]) -> None:
         """Makes the folder, or finds it with the same configuration.
 
@@ -147,6 +152,8 @@ class RunFolder:
         with open(file, "w", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(lock.fileno()).st_nlink == 0:  # who held it before took the file away in between
+                    raise BlockingIOError
             except BlockingIOError:
                 raise RoadsenseError(
                     f"{self.path}: another process is at work in this run; wait for it or name another --run-id."

@@ -142,6 +142,14 @@ def test_a_finished_run_says_where_it_is(finished):
     assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
 
 
+def test_a_run_killed_before_its_checksums_is_finished_by_the_same_command(finished):
+    folder, _ = finished
+    listing = the_run(folder) / "checksums.sha256"
+    listing.unlink()
+    assert roadsense(folder, *PIPELINE).returncode == 0
+    subprocess.run(["sha256sum", "--quiet", "-c", listing.name], cwd=listing.parent, check=True)
+
+
 def test_other_inputs_under_the_same_name_are_refused(finished):
     folder, _ = finished
     run = the_run(folder)
