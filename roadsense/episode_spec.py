@@ -18,7 +18,7 @@ HazardKind = Literal["none", "emergency_brake", "stalled_vehicle"]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _ranges_ascend(self) -> _Strict:
@@ -32,6 +32,8 @@ class HazardSpec(_Strict):
     """What may happen in an episode; each range is drawn from uniformly by the episode seed."""
 
     kind: HazardKind = "emergency_brake"
+    share: Annotated[float, Field(ge=0, le=1)] = 0.75
+    """Share of episodes with a hazard, the rest is ordinary driving; a stalled vehicle stands there in every one."""
     rank: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 64)
     """Which car ahead of the ego brakes, 1 = the next one; clipped to the cars ahead that transmit."""
     decel_mps2: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=9.0)]] = (3.0, 9.0)

@@ -40,6 +40,10 @@ class TrafficError(RoadsenseError):
     """A traffic engine failed while running."""
 
 
+class ActionError(RoadsenseError, ValueError):
+    """An action is not one that an environment can carry out."""
+
+
 class InputMismatchError(RoadsenseError):
     """Inputs are not the ones they are recorded to be (changed bytes, another layout)."""
 

@@ -27,6 +27,12 @@ HOLD_DECEL_MPS2 = 3.0
 RAMP_STEPS = 3
 """A braking peer reaches its deceleration within this many steps."""
 
+
+def action_bounds(control: str) -> tuple[float, float]:
+    """Lowest and highest action under ``control``: [0, 1] for ``"brake"``, [-1, 1] for ``"acceleration"``."""
+    return (0.0, 1.0) if control == "brake" else (-1.0, 1.0)
+
+
 _LAG_FACTOR = 1.0 - math.exp(-STEP_S / ACTUATOR_LAG_S)
 _BRAKE = int(Control.BRAKE)
 

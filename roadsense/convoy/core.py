@@ -12,15 +12,15 @@ from numba import types
 from numba.experimental import structref
 from numpy.typing import NDArray
 
-from roadsense.convoy.control import steer_ego, steer_peers
+from roadsense.convoy.control import action_bounds, steer_ego, steer_peers
 from roadsense.convoy.driver import look
 from roadsense.convoy.episode import draw_episode
 from roadsense.convoy.observation import Observation, observe
 from roadsense.convoy.reward import REWARD_TERMS, RewardConfig, reward_constants, score
-from roadsense.convoy.truth import peers_touch, refresh_truth
-from roadsense.convoy.world import HISTORY, WORLD_DTYPE, Control, Targets
+from roadsense.convoy.truth import impact_speed, peers_touch, refresh_truth
+from roadsense.convoy.world import HISTORY, WORLD_DTYPE, Control, EndReason, Targets
 from roadsense.episode_spec import EpisodeSpec
-from roadsense.errors import UsageError, nearest
+from roadsense.errors import ActionError, UsageError, nearest
 from roadsense.espnow.emulator import Emulator
 from roadsense.espnow.kernels import begin_episode, step_radio
 from roadsense.espnow.params import RadioParams
@@ -39,6 +39,10 @@ HORIZON_STEPS = 400
 ROUTE_MARGIN_M = 5.0
 """An episode ends when the front bumper is this close to the end of the ego's route [m]."""
 
+_RUNNING, _COLLISION, _HORIZON = int(EndReason.RUNNING), int(EndReason.COLLISION), int(EndReason.HORIZON)
+_ROUTE_END, _PEER_CONTACT = int(EndReason.ROUTE_END), int(EndReason.PEER_CONTACT)
+_REAR_CONTACT = int(EndReason.REAR_CONTACT)
+
 
 @structref.register
 class _BatchType(types.StructRef):
@@ -54,38 +58,49 @@ class Batch(structref.StructRefProxy):
 
 
 _FIELDS = [
-    "worlds", "traffic", "virtual", "routes", "targets", "tables", "radio", "observation", "actions", "active",
-    "steps", "rows", "keys", "reward_of", "terms", "rewards", "control", "horizon_steps",
+    "worlds", "traffic", "side", "virtual", "routes", "targets", "tables", "radio", "observation", "actions", "active",
+    "steps", "rows", "keys", "reward_of", "terms", "rewards", "control", "lowest", "highest", "horizon_steps",
 ]  # fmt: skip
 structref.define_proxy(Batch, _BatchType, _FIELDS)
 
 
 @kernel
 def decide_and_actuate(batch):
-    """First half of a step: where every steered car shall be a step from now."""
+    """First half of a step: where every steered car shall be a step from now.
+
+    Returns:
+        False, having changed nothing, where an action is no number.
+    """
     worlds, traffic, routes, targets = batch.worlds, batch.traffic, batch.routes, batch.targets
+    for w in range(worlds.shape[0]):
+        if batch.active[w] and math.isnan(batch.actions[w]):
+            return False
     for w in range(worlds.shape[0]):
         if batch.active[w]:
             world = worlds[w]
             look(world, traffic, w)
             world.needed_before_mps2 = world.required_decel_mps2
             world.previous_accel_mps2 = traffic.accel_mps2[w, EGO]
-            steer_ego(world, traffic, routes, targets, w, batch.actions[w], batch.control)
+            action = min(max(batch.actions[w], batch.lowest), batch.highest)
+            steer_ego(world, traffic, routes, targets, w, action, batch.control)
             steer_peers(world, traffic, targets, w)
+    return True
 
 
 @kernel
 def end_of_episode(world, traffic, routes, w, horizon_steps):
     """Why the episode ends at this step, as an ``EndReason``; 0 while it goes on."""
     if world.gap_m <= 0.0:
-        return 1
+        return _COLLISION
+    if world.rear_gap_m <= 0.0:
+        return _REAR_CONTACT
     if peers_touch(traffic, w):
-        return 4
+        return _PEER_CONTACT
     if traffic.position_m[w, EGO] > routes.length_m[routes.index[w]] - ROUTE_MARGIN_M or not traffic.alive[w, EGO]:
-        return 3
+        return _ROUTE_END
     if world.step >= horizon_steps:
-        return 2
-    return 0
+        return _HORIZON
+    return _RUNNING
 
 
 @kernel
@@ -102,11 +117,11 @@ def hear_and_score(batch):
     for w in range(worlds.shape[0]):
         if batch.active[w]:
             world = worlds[w]
-            refresh_truth(world, traffic, w)
+            refresh_truth(world, traffic, w, batch.side)
             batch.rewards[w] = score(world, traffic, w, batch.reward_of, batch.terms[w])
             world.end_reason = end_of_episode(world, traffic, routes, w, batch.horizon_steps)
-            if world.end_reason == 1:
-                world.impact_speed_mps = max(world.closing_speed_mps, 0.0)
+            if world.end_reason == _COLLISION or world.end_reason == _REAR_CONTACT:
+                world.impact_speed_mps = impact_speed(world, traffic, w)
             observe(world, radio, w, batch.observation, batch.rows, batch.keys)
 
 
@@ -137,7 +152,8 @@ def warm_up(batch):
     for w in range(worlds.shape[0]):
         if batch.active[w]:
             begin_episode(batch.tables, radio, worlds.seed, w)
-            refresh_truth(worlds[w], traffic, w)
+            batch.side[w] = 0
+            refresh_truth(worlds[w], traffic, w, batch.side)
             leader = worlds[w].leader
             for back in range(HISTORY):
                 worlds[w].seen_gap_m[back] = worlds[w].gap_m
@@ -206,9 +222,11 @@ class ConvoyWorlds:
         self._actions = np.zeros(self.num_worlds)
         self._batch: Batch | None = None
         self._bound: RouteTable | None = None  # the routes that the batch holds
+        lowest, highest = action_bounds(config.control)
         self._own_arrays = {
             "worlds": self.records,
             "traffic": traffic.state,
+            "side": np.zeros((self.num_worlds, max_cars), np.int8),
             "virtual": TrafficState.zeros(self.num_worlds, max_cars),
             "targets": self.targets,
             "tables": self.emulator.tables,
@@ -223,6 +241,8 @@ class ConvoyWorlds:
             "terms": self.terms,
             "rewards": self.rewards,
             "control": int(Control[config.control.upper()]),
+            "lowest": lowest,
+            "highest": highest,
             "horizon_steps": config.horizon_steps,
         }
 
@@ -269,14 +289,18 @@ class ConvoyWorlds:
         """Moves the ``active`` worlds (default: all) by one control step of 0.1 s.
 
         Args:
-            actions: [world] float64, within the action space.
+            actions: [world] float64; values outside of the action space are clipped.
             active: [world]; worlds that are not active keep everything as it is.
+
+        Raises:
+            ActionError: an action is NaN; nothing has moved.
         """
         self._actions[:] = actions
         if active is not None or not self._all_active:
             self._active[:] = True if active is None else active
             self._all_active = active is None
-        decide_and_actuate(self._batch)
+        if not decide_and_actuate(self._batch):
+            raise ActionError("an action is NaN; a policy must decide on a number.")
         self.traffic.advance(self.targets.next_speed_mps, self.targets.steered, self._active)
         hear_and_score(self._batch)
 

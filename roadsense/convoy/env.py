@@ -13,6 +13,8 @@ from roadsense.convoy.core import HORIZON_STEPS, INFO_SCALARS
 from roadsense.convoy.player import Player
 from roadsense.convoy.reward import REWARD_TERMS
 from roadsense.convoy.spaces import action_space, observation_space
+from roadsense.convoy.world import is_termination, is_truncation
+from roadsense.errors import ActionError
 from roadsense.traffic.base import EGO, STEP_S
 
 _FIRST = np.ones(1, np.bool_)
@@ -86,9 +88,10 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
 
     ## End of an episode
 
-    `terminated` on contact: front bumper of V001 at or beyond the rear bumper of the car ahead on its route.
-    `truncated` otherwise. `info["end_reason"]`: 0 running, 1 collision, 2 horizon (400 steps), 3 end of the route,
-    4 two peers touched (the episode is invalid and must not be counted).
+    `terminated` on contact of V001: its front bumper at or beyond the rear bumper of the car ahead on its route (a
+    collision), or its rear bumper reached by the car behind. `truncated` otherwise. `info["end_reason"]`: 0 running,
+    1 collision, 2 horizon (400 steps), 3 end of the route, 4 two peers touched (the episode is invalid and must not be
+    counted), 5 the car behind ran into V001.
 
     ## Info
 
@@ -154,7 +157,6 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         )  # fmt: skip
         self.observation_space = observation_space(max_peers * messages_per_peer)
         self.action_space = action_space(control)
-        self._low = float(self.action_space.low[0])
         self._actions = np.zeros(1)
         self.render_mode = render_mode
         self._bind()
@@ -191,14 +193,12 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     ) -> tuple[dict[str, NDArray[Any]], SupportsFloat, bool, bool, dict[str, Any]]:
         """Applies an action for 0.1 s; values outside the action space are clipped, NaN is refused."""
         if len(action) != 1:
-            raise ValueError(f"the action has {len(action)} numbers; this environment takes one.")
-        asked = float(action[0])
-        if asked != asked:
-            raise ValueError("the action is NaN; a policy must decide on a number.")
-        self._actions[0] = min(max(asked, self._low), 1.0)
+            raise ActionError(f"the action has {len(action)} numbers; this environment takes one.")
+        self._actions[0] = action[0]
         self.worlds.step(self._actions)
         reason = int(self._end_reason[0])
-        return self._observation(), float(self.worlds.rewards[0]), reason == 1, reason > 1, self._info()
+        terminated, truncated = is_termination(reason), is_truncation(reason)
+        return self._observation(), float(self.worlds.rewards[0]), terminated, truncated, self._info()
 
     def _observation(self) -> dict[str, NDArray[Any]]:
         return {"ego": self._ego.copy(), "peers": self._peers.copy(), "peer_mask": self._mask.copy()}

@@ -64,8 +64,10 @@ def draw_episode(
 
 def _draw_hazard(record: Any, spec: EpisodeSpec, seed: int, ahead: list[int]) -> None:
     hazard, draw = spec.hazard, generator(seed, Purpose.HAZARD)
-    rank_unit, decel_unit, onset_unit, release_unit, duration_unit = draw.random(5)
+    rank_unit, decel_unit, onset_unit, release_unit, duration_unit, share_unit = draw.random(6)
     kind = _KINDS[hazard.kind] if ahead else HazardKind.NONE
+    if kind == HazardKind.EMERGENCY_BRAKE and share_unit >= hazard.share:
+        kind = HazardKind.NONE
     record["hazard_kind"] = kind
     record["num_events"] = 0
     record["hazard_rank"], record["hazard_target"], record["hazard_decel_mps2"] = 0, -1, 0.0

@@ -7,6 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from roadsense.convoy.truth import impact_speed
 from roadsense.jit import kernel
 from roadsense.traffic.base import EGO, STEP_S
 
@@ -75,8 +76,8 @@ def score(world, traffic, w, c, terms):
     accel = traffic.accel_mps2[w, EGO]
     needed = world.required_decel_mps2
     terms[:] = 0.0
-    if world.gap_m <= 0.0:
-        hit = max(world.closing_speed_mps, 0.0) / c.collision_speed_mps
+    if world.gap_m <= 0.0 or world.rear_gap_m <= 0.0:
+        hit = impact_speed(world, traffic, w) / c.collision_speed_mps
         terms[0] = -min(c.collision_limit, c.collision * (1.0 + hit * hit))
     if speed > 0.1:
         terms[1] = -c.unsafe * _clip01((needed - c.unsafe_from_mps2) / c.unsafe_span_mps2)

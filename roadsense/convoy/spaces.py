@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from gymnasium import spaces
 
+from roadsense.convoy.control import action_bounds
 from roadsense.convoy.observation import EGO_FEATURES, PEER_FEATURES, Feature
 
 
@@ -30,4 +31,5 @@ def observation_space(num_rows: int) -> spaces.Dict:
 
 def action_space(control: str) -> spaces.Box:
     """[0, 1] under ``brake``, [-1, 1] under ``acceleration``."""
-    return spaces.Box(0.0 if control == "brake" else -1.0, 1.0, (1,), np.float32)
+    low, high = action_bounds(control)
+    return spaces.Box(low, high, (1,), np.float32)

@@ -1,4 +1,8 @@
-"""Ground truth of a world: leader, gap, required deceleration, contact. Reward, metrics and oracle read these."""
+"""Ground truth of a world: leader, gap, required deceleration, contact. Reward, metrics and oracle read these.
+
+Which cars are ahead is carried from step to step in ``side`` [world, car]: 1 ahead of the ego on its route, -1 behind,
+0 elsewhere, a step ago. A short car that the ego drove through within one step is then still the car it hit.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,10 @@ BRAKING_MPS2 = 0.5
 
 REQUIRED_DECEL_LIMIT_MPS2 = 20.0
 """Cap of the required deceleration: no car can brake harder, so larger values say nothing more [m/s²]."""
+
+
+CLOSE_BY_M = 10.0
+"""No two cars get further past each other than this within one step [m]."""
 
 
 @kernel
@@ -44,16 +52,41 @@ def required_decel(speed, lead_speed, lead_accel, room):
 
 
 @kernel
-def find_leader(traffic, w):
+def side_of_ego(traffic, w, car, before):
+    """Where ``car`` is: 1 ahead of the ego on its route, -1 behind, 0 elsewhere.
+
+    A car close by keeps the side it had a step ago (``before``): on one lane nobody gets past but through another.
+    """
+    if not (traffic.alive[w, car] and traffic.on_route[w, car]):
+        return 0
+    ahead_m = traffic.position_m[w, car] - traffic.position_m[w, EGO]
+    if before != 0 and abs(ahead_m) < CLOSE_BY_M:
+        return before
+    return 1 if ahead_m > 0.0 else -1
+
+
+@kernel
+def find_leader(traffic, w, side):
     """Column of the next car ahead of the ego on its route, or -1."""
-    own = traffic.position_m[w, EGO]
     leader = -1
     for car in range(1, traffic.alive.shape[1]):
-        if not (traffic.alive[w, car] and traffic.on_route[w, car]) or traffic.position_m[w, car] <= own:
+        if side_of_ego(traffic, w, car, side[w, car]) <= 0:
             continue
         if leader < 0 or traffic.position_m[w, car] < traffic.position_m[w, leader]:
             leader = car
     return leader
+
+
+@kernel
+def find_follower(traffic, w, side):
+    """Column of the next car behind the ego on its route, or -1."""
+    follower = -1
+    for car in range(1, traffic.alive.shape[1]):
+        if side_of_ego(traffic, w, car, side[w, car]) >= 0:
+            continue
+        if follower < 0 or traffic.position_m[w, car] > traffic.position_m[w, follower]:
+            follower = car
+    return follower
 
 
 @kernel
@@ -74,18 +107,24 @@ def cars_between(traffic, w, lead):
 
 
 @kernel
-def required_decel_of_all(traffic, w):
+def required_decel_of_all(traffic, w, side):
     """Required deceleration of the ego over all cars ahead of it [m/s²]; each car between takes its room."""
     speed = traffic.speed_mps[w, EGO]
     needed = 0.0
     for car in range(1, traffic.alive.shape[1]):
-        if not (traffic.alive[w, car] and traffic.on_route[w, car]):
-            continue
-        if traffic.position_m[w, car] <= traffic.position_m[w, EGO]:
+        if side_of_ego(traffic, w, car, side[w, car]) <= 0:
             continue
         room = bumper_gap(traffic, w, EGO, car) - CAR_SPACING_M * cars_between(traffic, w, car) - STANDSTILL_M
         needed = max(needed, required_decel(speed, traffic.speed_mps[w, car], traffic.accel_mps2[w, car], room))
     return needed
+
+
+@kernel
+def impact_speed(world, traffic, w):
+    """Closing speed of the ego and the car it touches [m/s], at least 0."""
+    if world.gap_m <= 0.0:
+        return max(world.closing_speed_mps, 0.0)
+    return max(traffic.speed_mps[w, world.follower] - traffic.speed_mps[w, EGO], 0.0)
 
 
 @kernel
@@ -105,9 +144,12 @@ def peers_touch(traffic, w):
 
 
 @kernel
-def refresh_truth(world, traffic, w):
-    """Writes leader, gap, closing speed, required deceleration and hazard phase of one world into its record."""
-    leader = find_leader(traffic, w)
+def refresh_truth(world, traffic, w, side):
+    """Writes leader, gaps, closing speed, required deceleration and hazard phase of one world into its record.
+
+    Reads who was ahead a step ago from ``side`` [world, car] and leaves who is ahead now there.
+    """
+    leader = find_leader(traffic, w, side)
     world.leader = leader
     if leader >= 0:
         world.gap_m = bumper_gap(traffic, w, EGO, leader)
@@ -115,7 +157,12 @@ def refresh_truth(world, traffic, w):
     else:
         world.gap_m = float("inf")
         world.closing_speed_mps = 0.0
-    world.required_decel_mps2 = required_decel_of_all(traffic, w)
+    follower = find_follower(traffic, w, side)
+    world.follower = follower
+    world.rear_gap_m = bumper_gap(traffic, w, follower, EGO) if follower >= 0 else float("inf")
+    world.required_decel_mps2 = required_decel_of_all(traffic, w, side)
+    for car in range(1, traffic.alive.shape[1]):
+        side[w, car] = side_of_ego(traffic, w, car, side[w, car])
     if world.step < world.onset_step:
         world.hazard_phase = 0
     elif world.step < world.over_step:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from roadsense.convoy.core import HORIZON_STEPS
 from roadsense.convoy.player import Player
 from roadsense.convoy.spaces import action_space, observation_space
+from roadsense.convoy.world import is_termination, is_truncation
 from roadsense.errors import UsageError, nearest
 
 
@@ -56,7 +57,6 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         self.single_action_space = action_space(control)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._low = float(self.single_action_space.low[0])
         self._ended = np.zeros(num_envs, np.bool_)
         self._rooted = False  # whether every world has a seed that its episodes come from
 
@@ -104,9 +104,6 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
     ) -> tuple[dict[str, NDArray[Any]], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Applies one action a world; ended worlds are reset as the autoreset mode says."""
         asked = np.asarray(actions, np.float64).reshape(self.num_envs)
-        if np.isnan(asked).any():
-            raise ValueError("an action is NaN; a policy must decide on a number.")
-        asked = np.clip(asked, self._low, 1.0)
         restart = self._ended.copy() if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(self._ended)
         if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
             raise ValueError("a world has ended; reset it with options={'reset_mask': ...} before stepping on.")
@@ -114,7 +111,7 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         if restart.any():
             self.player.begin(restart)
         reasons = self.worlds.records["end_reason"].copy()
-        rewards, terminated, truncated = self.worlds.rewards.copy(), reasons == 1, reasons > 1
+        rewards, terminated, truncated = self.worlds.rewards.copy(), is_termination(reasons), is_truncation(reasons)
         self._ended = reasons > 0
         info: dict[str, Any] = {}
         if self.autoreset_mode == AutoresetMode.SAME_STEP and self._ended.any():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,18 @@ class EndReason(enum.IntEnum):
     ROUTE_END = 3
     PEER_CONTACT = 4
     """Two peers touched: the episode is invalid and says nothing about the policy."""
+    REAR_CONTACT = 5
+    """The car behind ran into V001."""
+
+
+def is_termination(reason: Any) -> Any:
+    """Which end reasons (a number or an array) are contacts of V001, after which nothing follows: ``terminated``."""
+    return (reason == EndReason.COLLISION) | (reason == EndReason.REAR_CONTACT)
+
+
+def is_truncation(reason: Any) -> Any:
+    """Which end reasons (a number or an array) only cut an episode off: ``truncated``."""
+    return (reason != EndReason.RUNNING) & (reason != EndReason.COLLISION) & (reason != EndReason.REAR_CONTACT)
 
 
 class HazardKind(enum.IntEnum):
@@ -92,6 +104,8 @@ WORLD_DTYPE = np.dtype(
         # --- truth at the present step
         ("leader", np.int64),  # column, -1: none
         ("gap_m", np.float64),
+        ("follower", np.int64),  # column of the next car behind, -1: none
+        ("rear_gap_m", np.float64),
         ("closing_speed_mps", np.float64),
         ("required_decel_mps2", np.float64),
         ("needed_before_mps2", np.float64),  # required deceleration at the step the action was chosen

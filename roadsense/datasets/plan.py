@@ -195,6 +195,7 @@ def _plan(config: GenerateConfig, base: Base, kind: HazardKind, draws: _Draws, c
     factor = _between(ranges.vehsPerHour, draws.flow)
     hazard = HazardSpec(
         kind=kind,
+        share=1.0,  # which scenarios have a hazard was drawn for the whole split
         rank=(len(peers), len(peers)) if kind == "stalled_vehicle" else (1, len(peers)),
         decel_mps2=ranges.hazard_decel_mps2,
         onset_s=ranges.hazard_onset_s,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from roadsense.convoy.control import DEAD_BAND, MAX_BRAKE_MPS2
+from roadsense.convoy.control import DEAD_BAND, MAX_BRAKE_MPS2, action_bounds
 from roadsense.convoy.observation import NUM_EGO, NUM_PEER, layout, layout_hash
 from roadsense.convoy.world import Control
 from roadsense.errors import InputMismatchError, RoadsenseError
@@ -64,10 +64,6 @@ class Widths:
         return NUM_EGO * first + peers * per_row + memory + sum(a * b for a, b in itertools.pairwise(layers))
 
 
-def _bounds(control: str) -> tuple[float, float]:
-    return (0.0, 1.0) if control == "brake" else (-1.0, 1.0)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Signature:
     """What a reader of the weights must know and agree on."""
@@ -86,7 +82,7 @@ class Signature:
     @property
     def bounds(self) -> tuple[float, float]:
         """Lowest and highest action."""
-        return _bounds(self.control)
+        return action_bounds(self.control)
 
     @classmethod
     def of(cls, tensors: Mapping[str, Any], widths: Widths, control: str, messages_per_peer: int) -> Signature:

@@ -11,10 +11,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices,
 
 from roadsense.convoy.player import Player
 from roadsense.convoy.spaces import action_space, observation_space
-from roadsense.errors import RoadsenseError
+from roadsense.convoy.world import EndReason, is_truncation
 from roadsense.training.reward_scale import RewardScale
-
-_COLLISION = 1
 
 
 class ConvoyVecEnv(VecEnv):
@@ -36,7 +34,6 @@ class ConvoyVecEnv(VecEnv):
         config = player.worlds.config
         space = observation_space(config.max_peers * config.messages_per_peer)
         super().__init__(player.num_worlds, space, action_space(config.control))
-        self._low = float(np.asarray(self.action_space.low)[0])  # type: ignore[attr-defined]
         self._actions = np.zeros(self.num_envs)
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
@@ -61,9 +58,7 @@ class ConvoyVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Moves all worlds by 0.1 s. All arrays are the caller's own."""
-        if np.isnan(self._actions).any():
-            raise RoadsenseError("an action is NaN; the policy has diverged.")
-        self.worlds.step(np.clip(self._actions, self._low, 1.0))
+        self.worlds.step(self._actions)
         reasons = self.worlds.records["end_reason"]
         rewards, done = self.worlds.rewards.astype(np.float32), reasons > 0
         self._returns += self.worlds.rewards
@@ -76,11 +71,11 @@ class ConvoyVecEnv(VecEnv):
             for world in np.flatnonzero(done).tolist():
                 infos[world] = {
                     "terminal_observation": {name: array[world].copy() for name, array in seen._asdict().items()},
-                    "TimeLimit.truncated": bool(reasons[world] != _COLLISION),
+                    "TimeLimit.truncated": bool(is_truncation(reasons[world])),
                     "episode": {
                         "r": float(self._returns[world]),
                         "l": int(self._lengths[world]),
-                        "collision": bool(reasons[world] == _COLLISION),
+                        "collision": bool(reasons[world] == EndReason.COLLISION),
                     },
                 }
             self._begin(done)

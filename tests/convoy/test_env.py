@@ -114,7 +114,7 @@ def test_a_reset_option_that_does_not_exist_is_refused_and_the_environment_goes_
 def test_nan_is_refused_and_values_outside_are_clipped(make):
     env = make().unwrapped
     env.reset(seed=1)
-    with pytest.raises(ValueError, match="the action is NaN"):
+    with pytest.raises(ValueError, match="an action is NaN"):
         env.step(np.array([np.nan], np.float32))
     assert env.step([7.0])[0]["ego"][2] == 1.0
     assert env.step([-7.0])[0]["ego"][2] == 0.0
@@ -122,7 +122,8 @@ def test_nan_is_refused_and_values_outside_are_clipped(make):
 
 def test_info_has_the_same_keys_and_types_at_every_step(make):
     env = make(max_peers=5)
-    stated = {"hazard.rank": (1, 1), "hazard.onset_s": (1.0, 1.0), "hazard.release_share": 0.0}
+    stated = {"hazard.share": 1.0, "hazard.rank": (1, 1), "hazard.onset_s": (1.0, 1.0), "hazard.release_share": 0.0,
+              "driver.inattentive_share": 1.0}  # fmt: skip
     infos = [env.reset(seed=1, options={"episode": stated})[1]]
     ended = False
     while not ended:

@@ -11,6 +11,7 @@ import pytest
 
 import roadsense  # noqa: F401
 from roadsense._data import scenarios_dir
+from roadsense.convoy.world import EndReason
 from roadsense.errors import ScenarioError, TrafficError
 from roadsense.scenario import read_scenario
 from roadsense.traffic.base import EGO
@@ -257,6 +258,23 @@ def test_outputs_that_it_names_are_never_written(tmp_path, play):
     env.close()
     assert {path: path.read_bytes() for path in Path(folder).rglob("*")} == before
     assert set(Path.cwd().iterdir()) == here
+
+
+def test_a_car_behind_that_cannot_brake_as_hard_runs_into_the_ego(tmp_path):
+    """V002 follows at 6 m with 2 m/s² at its disposal; V001 brakes with 8 for nothing."""
+    lorry = '<vType id="lorry" carFollowModel="Krauss" sigma="0" decel="2" emergencyDecel="2" tau="0.3" minGap="1"/>'
+    cars = lorry + car("V001", position=600, speed=20) + car("V002", position=589, speed=20, kind="lorry")
+    with gym.make("Convoy-v0", scenario=write(tmp_path / "s", cars)) as env:
+        env.reset(seed=1)
+        terminated = truncated = False
+        while not (terminated or truncated):
+            _, _, terminated, truncated, info = env.step([1.0])
+        assert (terminated, truncated, info["end_reason"]) == (True, False, EndReason.REAR_CONTACT)
+        assert np.isinf(info["gap_m"])  # nobody is ahead
+        record, state = env.unwrapped.worlds.records[0], env.unwrapped.worlds.traffic.state
+        assert record["rear_gap_m"] == state.position_m[0, EGO] - 5.0 - state.position_m[0, 1] <= 0.0
+        assert record["impact_speed_mps"] == state.speed_mps[0, 1] - state.speed_mps[0, EGO] > 5.0
+        assert info["reward_terms"]["collision"] < -100.0
 
 
 def test_silent_cars_are_on_the_road_but_not_in_the_table(tmp_path, play):

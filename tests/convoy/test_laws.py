@@ -100,19 +100,44 @@ def test_law_2_a_row_that_falls_empty_holds_zeros(make):
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_law_3_the_world_does_not_brake_for_the_policy(name):
     """Nobody assists and the driver never looks: rank 1 braking to a stop ends in a collision, n >= 200 a road."""
+    to_a_stop = {"hazard.share": 1.0, "hazard.rank": (1, 1), "hazard.release_share": 0.0}
+    never_looks = {"driver.inattentive_share": 1.0, "driver.inattention_s": None}
+    never, drawn = unassisted(name, 200, {**to_a_stop, **never_looks}), unassisted(name, 200, to_a_stop)
+    for who, collisions in (("who never looks", never), ("with the drawn inattention", drawn)):
+        low, high = clopper_pearson(collisions, 200)
+        print(f"{name}, driver {who}: {collisions}/200 collisions, 95 % interval [{low:.3f}, {high:.3f}]")
+    assert never >= 190
+    assert drawn < never  # drivers who look do brake
+
+
+def unassisted(name, episodes, stated):
+    """Collisions of as many rank-1 hazards that nobody assists in, with these ranges over the scenario's own."""
     player = Player(1, scenario_list=[name])
-    stated = {"hazard.rank": (1, 1), "hazard.release_share": 0.0, "driver.inattentive_share": 1.0,
-              "driver.inattention_s": None}  # fmt: skip
     original = player.begin
     player.begin = lambda chosen, options=None: original(chosen, {"episode": stated})  # type: ignore[method-assign]
     try:
-        episodes = [measure(trace) for trace in play(make_baseline("none"), player, 200)]
+        measured = [measure(trace) for trace in play(make_baseline("none"), player, episodes)]
     finally:
         player.close()
-    assert all(episode.hazard_happened and episode.hazard_rank == 1 for episode in episodes)
-    collisions = sum(episode.collision for episode in episodes)
-    print(f"{name}: {collisions}/200, 95 % interval {clopper_pearson(collisions, 200)}")
-    assert collisions >= 190
+    assert all(episode.hazard_happened and episode.hazard_rank == 1 for episode in measured)
+    return sum(episode.collision for episode in measured)
+
+
+@pytest.mark.parametrize("length_m", [0.5, 1.6, 2.2])
+def test_law_3_a_leader_too_short_for_a_step_is_not_driven_through(make, tmp_path, length_m):
+    """At 20 m/s a step is 2 m: the front bumper passes a bicycle between two looks."""
+    folder = shutil.copytree(scenarios_dir() / "base" / "straight", tmp_path / "short")
+    file = folder / "vehicles.rou.xml"
+    file.write_text(file.read_text().replace('id="peer" carFollowModel="Krauss" length="5"',
+                                             f'id="peer" carFollowModel="Krauss" length="{length_m}"'))  # fmt: skip
+    env = make(scenario=str(folder))
+    stated = {"hazard.share": 1.0, "hazard.rank": (1, 1), "hazard.release_share": 0.0, "driver.inattentive_share": 1.0}
+    for seed in range(25):
+        env.reset(seed=seed, options={"episode": stated})
+        terminated = truncated = False
+        while not (terminated or truncated):
+            _, _, terminated, truncated, info = env.step(ZERO)
+        assert (terminated, info["end_reason"]) == (True, EndReason.COLLISION), seed
 
 
 def test_law_4_the_radio_changes_what_is_seen_and_nothing_that_is_scored(make):
@@ -153,7 +178,8 @@ def test_law_4_nothing_that_is_seen_is_the_truth(make):
 def test_law_5_nothing_is_known_before_it_arrived(make):
     """Under the ideal radio a peer's row at t shows its state one tick earlier, carried on, never its present one."""
     env = make(radio="ideal", scenario_list=["straight"])
-    options = {"episode": {"hazard.rank": (1, 1), "hazard.decel_mps2": (9.0, 9.0), "hazard.onset_s": (5.0, 5.0)}}
+    stated = {"hazard.share": 1.0, "hazard.rank": (1, 1), "hazard.decel_mps2": (9.0, 9.0), "hazard.onset_s": (5.0, 5.0)}
+    options = {"episode": stated}
     env.reset(seed=1, options=options)
     worlds = env.unwrapped.worlds
     for _ in range(56):
@@ -225,7 +251,7 @@ def test_law_6_different_seeds_differ_in_every_draw(make):
     env = make(scenario_list=["curve"])
     worlds, draws = env.unwrapped.worlds, []
     for seed in range(20):
-        env.reset(seed=seed, options={"episode": {"driver.reaction_s": (0.2, 2.0)}})
+        env.reset(seed=seed, options={"episode": {"driver.reaction_s": (0.2, 2.0), "hazard.share": 1.0}})
         record, radio = worlds.records[0], worlds.emulator.state
         for _ in range(3):
             env.step(ZERO)
@@ -331,7 +357,8 @@ def test_law_8_a_step_is_a_tenth_of_a_second(make):
 
 def test_end_reasons_and_contact_are_our_own(make):
     env = make(scenario_list=["straight"])
-    stated = {"hazard.rank": (1, 1), "hazard.release_share": 0.0, "hazard.decel_mps2": (9.0, 9.0)}
+    stated = {"hazard.share": 1.0, "hazard.rank": (1, 1), "hazard.release_share": 0.0, "hazard.decel_mps2": (9.0, 9.0),
+              "driver.inattentive_share": 1.0}  # fmt: skip
     env.reset(seed=4, options={"episode": stated})
     ended = False
     while not ended:

@@ -2,10 +2,18 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from roadsense.convoy.truth import find_leader, peers_touch, refresh_truth, required_decel, required_decel_of_all
-from tests.convoy.worlds import one_record, traffic_of
+from roadsense.convoy.truth import (
+    find_follower,
+    find_leader,
+    peers_touch,
+    refresh_truth,
+    required_decel,
+    required_decel_of_all,
+)
+from tests.convoy.worlds import no_side, one_record, traffic_of
 
 
 @pytest.mark.parametrize(
@@ -25,20 +33,23 @@ def test_required_decel(speed, lead_speed, lead_accel, room, expected):
 
 
 def test_leader_is_the_nearest_car_ahead_whatever_the_columns():
-    assert find_leader(traffic_of((0, 20, 0), (90, 20, 0), (30, 20, 0), (-10, 20, 0)), 0) == 2
-    assert find_leader(traffic_of((0, 20, 0), (-5, 20, 0)), 0) == -1
+    traffic = traffic_of((0, 20, 0), (90, 20, 0), (30, 20, 0), (-10, 20, 0))
+    assert find_leader(traffic, 0, no_side(traffic)) == 2
+    assert find_follower(traffic, 0, no_side(traffic)) == 3
+    traffic = traffic_of((0, 20, 0), (-5, 20, 0))
+    assert find_leader(traffic, 0, no_side(traffic)) == -1
 
 
 def test_a_car_off_the_route_is_no_leader():
     traffic = traffic_of((0, 20, 0), (30, 20, 0), (60, 20, 0))
     traffic.on_route[0, 1] = False
-    assert find_leader(traffic, 0) == 2
+    assert find_leader(traffic, 0, no_side(traffic)) == 2
 
 
 def test_required_decel_of_all_leaves_room_for_the_cars_between():
     # Rank 2 brakes at 8 from 20 m/s, 60 m ahead: room = 60 - 5 - 7.5 - 2 = 45.5, plus 25 m of braking distance.
     traffic = traffic_of((0, 20, 0), (30, 20, 0), (60, 20, -8))
-    assert required_decel_of_all(traffic, 0) == pytest.approx(400.0 / (2 * (45.5 + 25.0)))
+    assert required_decel_of_all(traffic, 0, no_side(traffic)) == pytest.approx(400.0 / (2 * (45.5 + 25.0)))
 
 
 def test_touching_peers_are_found_in_any_column_order():
@@ -51,9 +62,40 @@ def test_refresh_truth_writes_gap_and_phase():
     traffic = traffic_of((0, 22, 0), (35, 20, 0))
     for step, phase in ((9, 0), (10, 1), (19, 1), (20, 2)):
         record["step"] = step
-        refresh_truth(record[0], traffic, 0)
+        refresh_truth(record[0], traffic, 0, no_side(traffic))
         assert record["hazard_phase"][0] == phase
     assert record["gap_m"][0] == 30.0
     assert record["closing_speed_mps"][0] == 2.0
-    refresh_truth(record[0], traffic_of((0, 22, 0)), 0)
-    assert math.isinf(record["gap_m"][0])
+    alone = traffic_of((0, 22, 0))
+    refresh_truth(record[0], alone, 0, no_side(alone))
+    assert math.isinf(record["gap_m"][0]) and math.isinf(record["rear_gap_m"][0])
+
+
+def test_a_car_that_was_driven_through_is_still_the_one_that_was_hit():
+    """A 0.5 m long leader 0.2 m ahead lies behind the front bumper one step of 20 m/s later."""
+    record, traffic = one_record(), traffic_of((0, 20, 0), (0.7, 0, 0), (60, 0, 0))
+    traffic.length_m[0, 1] = 0.5
+    side = no_side(traffic)
+    refresh_truth(record[0], traffic, 0, side)
+    assert record["gap_m"][0] == pytest.approx(0.2) and side[0].tolist() == [0, 1, 1]
+    traffic.position_m[0, 0] = 2.0
+    refresh_truth(record[0], traffic, 0, side)
+    assert record["leader"][0] == 1
+    assert record["gap_m"][0] == pytest.approx(-1.8)
+    assert record["closing_speed_mps"][0] == 20.0
+
+
+def test_the_gap_behind_is_to_the_car_that_was_behind():
+    record, traffic = one_record(), traffic_of((0, 0, 0), (-5.5, 20, 0), (40, 20, 0))
+    traffic.length_m[0, 0] = 1.0
+    side = no_side(traffic)
+    refresh_truth(record[0], traffic, 0, side)
+    assert (record["follower"][0], record["rear_gap_m"][0], record["leader"][0]) == (1, pytest.approx(4.5), 2)
+    traffic.position_m[0, 1] = 0.5  # its front bumper is past the ego's own
+    refresh_truth(record[0], traffic, 0, side)
+    assert (record["follower"][0], record["rear_gap_m"][0], record["leader"][0]) == (1, pytest.approx(-1.5), 2)
+
+
+def test_a_column_that_another_car_took_has_no_side_yet():
+    traffic = traffic_of((100, 20, 0), (40, 20, 0))
+    assert find_leader(traffic, 0, np.ones((1, 2), np.int8)) == -1

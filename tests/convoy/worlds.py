@@ -7,6 +7,11 @@ from roadsense.traffic.base import TrafficState
 from roadsense.traffic.route import RouteTable
 
 
+def no_side(traffic: TrafficState) -> np.ndarray:
+    """Nothing known about who was ahead a step ago."""
+    return np.zeros(traffic.alive.shape, np.int8)
+
+
 def traffic_of(*cars: tuple[float, float, float]) -> TrafficState:
     """One world with the given (position, speed, acceleration) cars, all 5 m long; the first is the ego."""
     state = TrafficState.zeros(1, max(len(cars), 2))
@@ -26,6 +31,7 @@ def one_record(**values: float) -> np.ndarray:
         "hazard_target": -1, "onset_step": 10**9, "over_step": 10**9, "inattentive_from": 10**9,
         "attentive_from": 10**9, "driver_headway_s": 1.0, "driver_min_gap_m": 2.5, "driver_speed_factor": 1.0,
         "max_accel_mps2": 2.6, "max_speed_mps": 55.0, "leader": -1, "gap_m": np.inf,
+        "follower": -1, "rear_gap_m": np.inf,
     }  # fmt: skip
     for name, value in {**defaults, **values}.items():
         record[name] = value
