@@ -88,6 +88,8 @@ class Check:
 
     dataset_dir: tyro.conf.Positional[Path]
     """Root of the dataset."""
+    max_peers: int | None = None
+    """Cars that there is room for beside V001; none: as many as the scenarios list, at least 16 with a flow."""
 
 
 def _check(arguments: list[str]) -> int:
@@ -95,7 +97,7 @@ def _check(arguments: list[str]) -> int:
     asked = _parse(Check, "check", arguments)
     from roadsense.datasets.check import check
 
-    result = check(asked.dataset_dir)
+    result = check(asked.dataset_dir, max_peers=asked.max_peers)
     for problem in result.problems:
         print(problem)
     if result.problems:
@@ -126,6 +128,8 @@ class Evaluate:
     """Episodes of each policy."""
     radio: str | None = None
     """Radio parameters instead of the dataset's."""
+    max_peers: int = 16
+    """Cars that there is room for beside V001."""
     json: Path | None = None
     """Where to write all figures."""
     csv: Path | None = None
@@ -141,8 +145,9 @@ def _evaluate(arguments: list[str]) -> None:
 
     policies = [find_policy(name) for name in asked.policy]
     config = EvaluationConfig(
-        dataset_dir=asked.dataset_dir, split=asked.split, episodes=asked.episodes, radio=asked.radio
-    )
+        dataset_dir=asked.dataset_dir, split=asked.split, episodes=asked.episodes, radio=asked.radio,
+        max_peers=asked.max_peers,
+    )  # fmt: skip
     result = evaluate(policies, config)
     print(table(result.summaries))
     if asked.json is not None:

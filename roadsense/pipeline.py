@@ -13,6 +13,7 @@ from typing import Any
 
 from roadsense.convoy.player import DEFAULT_RADIO
 from roadsense.convoy.source import BUILT_IN
+from roadsense.convoy.world import MAX_PEERS
 from roadsense.datasets.config import GenerateConfig
 from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError, UsageError, nearest
 from roadsense.files import write_json, write_text
@@ -63,6 +64,8 @@ class PipelineConfig:
     """Radio parameters: a shipped name or a JSON file."""
     total_timesteps: int | None = None
     """Steps of training instead of the preset's."""
+    max_peers: int | None = None
+    """Cars that a world has room for beside V001; none: as many as the scenarios list, at least 16 with a flow."""
     runs_dir: str = "runs"
     """Where runs lie."""
     datasets_dir: str = "scenarios/datasets"
@@ -136,13 +139,14 @@ class Pipeline:
     def _check(self) -> dict[str, Any]:
         from roadsense.datasets.check import check
 
-        result = check(self.dataset_dir)
+        result = check(self.dataset_dir, max_peers=self.config.max_peers)
         result.raise_problems()
         return {"scenarios": result.scenarios}
 
     def train_config(self, run_dir: str) -> TrainConfig:
         """How the policy is trained."""
-        stated = {"seed": self.config.seed, "total_timesteps": self.config.total_timesteps}
+        stated = {"seed": self.config.seed, "total_timesteps": self.config.total_timesteps,
+                  "max_peers": self.config.max_peers}  # fmt: skip
         return read_train_config(
             self.config.preset, {**stated, "dataset_dir": str(self.dataset_dir), "run_dir": run_dir}
         )
@@ -160,7 +164,10 @@ class Pipeline:
         from roadsense.runs import environment
 
         policies = [load_policy(self.run.path, POLICY), *map(find_policy, STANDARD_BASELINES)]
-        asked = EvaluationConfig(dataset_dir=str(self.dataset_dir), split="eval", episodes=self.sizes.episodes)
+        asked = EvaluationConfig(
+            dataset_dir=str(self.dataset_dir), split="eval", episodes=self.sizes.episodes,
+            max_peers=self.config.max_peers or MAX_PEERS,
+        )  # fmt: skip
         result = evaluate(policies, asked)
         write_episodes(self.run.path / "episodes.csv", result.rows)
         shown = table(result.summaries)
@@ -179,7 +186,8 @@ class Pipeline:
         from roadsense.policies.runtime import load_policy
 
         export_onnx(self.run.path)
-        player = Player(1, dataset_dir=str(self.dataset_dir), split="val")
+        room = self.config.max_peers or MAX_PEERS
+        player = Player(1, dataset_dir=str(self.dataset_dir), split="val", max_peers=room)
         try:
             seen = record_observations(load_policy(self.run.path), player, self.sizes.parity_episodes)
         finally:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
+
+from roadsense._data import scenarios_dir
 
 
 def _missing(reason: str) -> None:
@@ -20,3 +23,17 @@ def require_sumo() -> None:
         import libsumo  # noqa: F401
     except ImportError as error:
         _missing(f"libsumo cannot be imported ({error})")
+
+
+@pytest.fixture
+def busy_base(tmp_path):
+    """The straight road with cars that set out behind the convoy, as somebody else's scenario would have them."""
+    base = tmp_path / "busy"
+    shutil.copytree(scenarios_dir() / "base" / "straight", base)
+    routes = base / "vehicles.rou.xml"
+    flow = """<vType id="lorry" length="12" maxSpeed="15"/>
+    <route id="all" edges="straight"/>
+    <flow id="back" type="lorry" route="all" begin="0" end="60" vehsPerHour="600" departSpeed="10"/>
+    """
+    routes.write_text(routes.read_text().replace("<routes>", f"<routes>{flow}"))
+    return base

@@ -18,7 +18,7 @@ from roadsense.convoy.episode import draw_episode
 from roadsense.convoy.observation import Observation, observe
 from roadsense.convoy.reward import REWARD_TERMS, RewardConfig, reward_constants, score
 from roadsense.convoy.truth import impact_speed, peers_touch, refresh_truth
-from roadsense.convoy.world import HISTORY, WORLD_DTYPE, Control, EndReason, Targets
+from roadsense.convoy.world import HISTORY, MAX_PEERS, WORLD_DTYPE, Control, EndReason, Targets
 from roadsense.episode_spec import EpisodeSpec
 from roadsense.errors import ActionError, UsageError, nearest
 from roadsense.espnow.emulator import Emulator
@@ -176,7 +176,7 @@ class WorldsConfig:
 
     control: str = "brake"
     """``"brake"`` (assistant over a human driver) or ``"acceleration"`` (the policy drives alone)."""
-    max_peers: int = 16
+    max_peers: int = MAX_PEERS
     """Capacity of a world beside the ego."""
     messages_per_peer: int = 1
     """How many of the newest messages of each peer the observation holds."""

@@ -13,7 +13,7 @@ from roadsense.convoy.core import HORIZON_STEPS, INFO_SCALARS
 from roadsense.convoy.player import Player
 from roadsense.convoy.reward import REWARD_TERMS
 from roadsense.convoy.spaces import action_space, observation_space
-from roadsense.convoy.world import is_termination, is_truncation
+from roadsense.convoy.world import MAX_PEERS, is_termination, is_truncation
 from roadsense.errors import ActionError
 from roadsense.traffic.base import EGO, STEP_S
 
@@ -144,7 +144,7 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         radio: str | None = None,
         engine: str = "sumo",
         control: str = "brake",
-        max_peers: int = 16,
+        max_peers: int = MAX_PEERS,
         messages_per_peer: int = 1,
         horizon_steps: int = HORIZON_STEPS,
         reward: Mapping[str, float] | None = None,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from roadsense.convoy.core import HORIZON_STEPS, ConvoyWorlds, WorldsConfig
 from roadsense.convoy.reward import RewardConfig
 from roadsense.convoy.source import open_source
+from roadsense.convoy.world import MAX_PEERS
 from roadsense.episode_spec import EpisodeSpec
 from roadsense.errors import UsageError, nearest
 from roadsense.espnow.params import RadioParams
@@ -58,7 +59,7 @@ class Player:
         radio: str | None = None,
         engine: str = "sumo",
         control: str = "brake",
-        max_peers: int = 16,
+        max_peers: int = MAX_PEERS,
         messages_per_peer: int = 1,
         horizon_steps: int = HORIZON_STEPS,
         reward: Mapping[str, float] | None = None,

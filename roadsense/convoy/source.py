@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from roadsense._data import scenarios_dir
+from roadsense.convoy.world import MAX_PEERS
 from roadsense.errors import UsageError, nearest
 from roadsense.manifest import SPLITS, read_dataset
 from roadsense.randomness import Purpose, generator
@@ -59,6 +60,23 @@ class ScenarioSource:
     def all(self) -> list[Scenario]:
         """Every scenario of the list, read."""
         return [self.named(name) for name, _ in self.entries]
+
+
+def room_for(scenarios: Iterable[Scenario], max_peers: int | None = None) -> int:
+    """Capacity of worlds that shall play these scenarios.
+
+    Args:
+        scenarios: what is played.
+        max_peers: taken as it is where it is stated.
+
+    Returns:
+        As many peers as the most crowded scenario lists, for rows of padding cost time and mean nothing; the default
+        capacity at least where a flow adds cars that no file lists.
+    """
+    if max_peers is not None:
+        return max_peers
+    listed = [(len(scenario.vehicles) - 1, scenario.has_flows) for scenario in scenarios]
+    return max([1, *(peers for peers, _ in listed), *(MAX_PEERS for _, has_flows in listed if has_flows)])
 
 
 def open_source(

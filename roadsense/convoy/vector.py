@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from roadsense.convoy.core import HORIZON_STEPS
 from roadsense.convoy.player import Player
 from roadsense.convoy.spaces import action_space, observation_space
-from roadsense.convoy.world import is_termination, is_truncation
+from roadsense.convoy.world import MAX_PEERS, is_termination, is_truncation
 from roadsense.errors import UsageError, nearest
 
 
@@ -33,7 +33,7 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         *,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         control: str = "brake",
-        max_peers: int = 16,
+        max_peers: int = MAX_PEERS,
         messages_per_peer: int = 1,
         horizon_steps: int = HORIZON_STEPS,
         **kwargs: Any,

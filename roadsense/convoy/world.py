@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_PEERS = 16
+"""Capacity of a world beside the ego where none is asked for."""
+
 MAX_EVENTS = 8
 """Most brakings of steered peers in one episode."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from roadsense.convoy.core import ConvoyWorlds, WorldsConfig
+from roadsense.convoy.source import room_for
 from roadsense.convoy.trace import EpisodeTrace, TraceRecorder, hazard_happened
 from roadsense.convoy.world import EndReason, HazardKind
 from roadsense.datasets.envelope import envelope_problems, presence_problems
@@ -145,18 +146,23 @@ def _end(scenario: Scenario, trace: EpisodeTrace, quiet: int) -> Iterator[str]:
         yield f"{scenario.ego.id} touches its leader {after}, before anything has happened"
     elif trace.end_reason == EndReason.COLLISION:
         yield f"{scenario.ego.id} touches its leader {after} although it brakes fully from the hazard on"
+    elif trace.end_reason == EndReason.REAR_CONTACT:
+        yield f"the car behind runs into {scenario.ego.id} {after}"
     elif trace.end_reason == EndReason.ROUTE_END:
         yield f"{scenario.ego.id} reaches the end of its route {after}: the route is too short"
     elif trace.hazard_kind != HazardKind.NONE and not hazard_happened(trace):
         yield f"the hazard does not happen: its target never reaches {trace.hazard_decel_mps2:.1f} m/s²"
 
 
-def check(dataset_dir: str | Path, *, engine: str = "sumo", progress: bool = True) -> CheckResult:
+def check(
+    dataset_dir: str | Path, *, engine: str = "sumo", max_peers: int | None = None, progress: bool = True
+) -> CheckResult:
     """Re-hashes every file, reads every scenario, holds it against the safe envelope, and drives it.
 
     Args:
         dataset_dir: root of a dataset.
         engine: traffic engine.
+        max_peers: cars that there is room for beside V001; None: see :func:`roadsense.convoy.source.room_for`.
         progress: whether to show a bar on stderr.
 
     Raises:
@@ -185,24 +191,25 @@ def check(dataset_dir: str | Path, *, engine: str = "sumo", progress: bool = Tru
             )
         readable.append((scenario, entry["seed"]))
     if readable:
-        _drive_all(readable, params, engine, progress, result)
+        room = room_for((scenario for scenario, _ in readable), max_peers)
+        driver = ScenarioDrive(room, params, engine)
+        try:
+            _drive_all(readable, driver, progress, result)
+        finally:
+            driver.close()
     return result
 
 
 def _drive_all(
-    scenarios: list[tuple[Scenario, int]], params: RadioParams, engine: str, progress: bool, result: CheckResult
+    scenarios: list[tuple[Scenario, int]], driver: ScenarioDrive, progress: bool, result: CheckResult
 ) -> None:
     catalogue = RouteCatalogue()
-    driver = ScenarioDrive(max(len(scenario.vehicles) - 1 for scenario, _ in scenarios), params, engine)
-    try:
-        with progress_bar(len(scenarios), "scenario", visible=progress) as bar:
-            for scenario, seed in scenarios:
-                found = _problems(scenario, seed, driver, catalogue)
-                result.problems += [f"{scenario.path}: {problem}" for problem in found]
-                result.scenarios += 1
-                bar.update()
-    finally:
-        driver.close()
+    with progress_bar(len(scenarios), "scenario", visible=progress) as bar:
+        for scenario, seed in scenarios:
+            found = _problems(scenario, seed, driver, catalogue)
+            result.problems += [f"{scenario.path}: {problem}" for problem in found]
+            result.scenarios += 1
+            bar.update()
 
 
 def _problems(scenario: Scenario, seed: int, driver: ScenarioDrive, catalogue: RouteCatalogue) -> list[str]:

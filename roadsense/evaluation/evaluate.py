@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from roadsense.convoy.player import Player
+from roadsense.convoy.world import MAX_PEERS
+from roadsense.errors import UsageError
 from roadsense.evaluation.metrics import EpisodeMetrics, measure
 from roadsense.evaluation.rollout import EVALUATION_SEED, play
 from roadsense.evaluation.summary import summarise
@@ -34,8 +36,13 @@ class EvaluationConfig:
     """Radio parameters instead of the dataset's."""
     engine: str = "sumo"
     """Traffic engine."""
-    max_peers: int = 16
-    """Capacity of the environment."""
+    max_peers: int = MAX_PEERS
+    """Cars that a world has room for beside V001."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "max_peers"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1.")
 
 
 @dataclass

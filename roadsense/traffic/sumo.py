@@ -118,6 +118,7 @@ class SumoTraffic(Traffic):
         self._transmits: dict[str, bool] = {}
         self._scratch: Path | None = None
         self._closed = False
+        self._scenario_path = Path()
 
     # ---------------------------------------------------------------- reset
 
@@ -151,7 +152,7 @@ class SumoTraffic(Traffic):
         self._reload_next = by_file  # vehicles from files may still wait for their departure
         self._columns.clear()
         self._steered.clear()
-        self._open = by_file
+        self._open, self._scenario_path = by_file, scenario.path
         self._transmits = {v.id: v.transmits for v in scenario.vehicles}
         for array in self.state:
             array[...] = 0
@@ -265,7 +266,8 @@ class SumoTraffic(Traffic):
         column = EGO if name == EGO_ID else next(c for c in itertools.count(1) if c not in used)
         if column >= self.max_cars:
             raise TrafficError(
-                f"{name} makes {column} cars beside {EGO_ID}, but max_peers is {self.max_cars - 1}; raise max_peers."
+                f"{self._scenario_path}: {name} makes {column} cars beside {EGO_ID}, but max_peers is"
+                f" {self.max_cars - 1}; raise max_peers."
             )
         self._columns[name] = column
         self.state.alive[0, column] = True
@@ -284,10 +286,10 @@ class SumoTraffic(Traffic):
         try:
             self._command(next_speed_mps[0].tolist(), steered[0].tolist())
             sumo.simulationStep()
+            if sumo.simulation.getArrivedNumber():
+                self._dismiss()  # first: who comes may take the column of who goes
             if self._open and sumo.simulation.getDepartedNumber():
                 self._welcome()
-            if sumo.simulation.getArrivedNumber():
-                self._dismiss()
             if self._open:
                 self._read()
             else:

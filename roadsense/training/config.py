@@ -38,6 +38,8 @@ class TrainConfig:
     """``brake`` (assistant over a driver) or ``acceleration`` (the policy drives alone)."""
     messages_per_peer: int = 1
     """Newest messages of each peer in the observation."""
+    max_peers: int | None = None
+    """Cars that a world has room for beside V001; none: as many as the scenarios list, at least 16 with a flow."""
 
     algorithm: str = "ppo"
     """``ppo`` or ``recurrent-ppo``."""
@@ -100,6 +102,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _known("algorithm", self.algorithm, ALGORITHMS)
         _known("control", self.control, [control.name.lower() for control in Control])
+        _require("max_peers", self.max_peers, self.max_peers is None or self.max_peers >= 1, "at least 1")
         for name in ("total_timesteps", "n_envs", "n_steps", "n_epochs", "messages_per_peer", "lstm_width",
                      "eval_every", "eval_episodes", "checkpoint_every", "torch_threads"):  # fmt: skip
             _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")

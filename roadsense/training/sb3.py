@@ -12,7 +12,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from roadsense.convoy.player import Player
-from roadsense.convoy.source import open_source
+from roadsense.convoy.source import open_source, room_for
 from roadsense.errors import InputMismatchError, StoppedError
 from roadsense.files import cannot_write, write_bytes, write_json
 from roadsense.policies.signature import Signature
@@ -154,11 +154,9 @@ class _Training:
 
 def _player(config: TrainConfig, dataset_dir: str | None, split: str, num_worlds: int) -> Player:
     source = open_source(dataset_dir=dataset_dir, split=split)
-    # rows of padding cost time and mean nothing to the network
-    capacity = max(max(len(scenario.vehicles) - 1 for scenario in source.all()), 1)
     return Player(
         num_worlds, dataset_dir=dataset_dir, split=split, radio=config.emulator_params, control=config.control,
-        max_peers=capacity, messages_per_peer=config.messages_per_peer,
+        max_peers=room_for(source.all(), config.max_peers), messages_per_peer=config.messages_per_peer,
     )  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 import hashlib
 import json
 import re
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from roadsense._data import params_dir, scenarios_dir
+from roadsense._data import params_dir
 from roadsense.convoy.player import Player
 from roadsense.datasets.config import GenerateConfig, Ranges
 from roadsense.datasets.envelope import envelope_problems, presence_problems
@@ -192,20 +191,6 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
 def test_ranges_outside_of_the_safe_envelope_are_refused_by_name(stated, message):
     with pytest.raises(UsageError, match=message):
         Ranges(**stated)
-
-
-@pytest.fixture
-def busy_base(tmp_path):
-    """The straight road with cars that set out behind the convoy, as somebody else's scenario would have them."""
-    base = tmp_path / "busy"
-    shutil.copytree(scenarios_dir() / "base" / "straight", base)
-    routes = base / "vehicles.rou.xml"
-    flow = """<vType id="lorry" length="12" maxSpeed="15"/>
-    <route id="all" edges="straight"/>
-    <flow id="back" type="lorry" route="all" begin="0" end="60" vehsPerHour="600" departSpeed="10"/>
-    """
-    routes.write_text(routes.read_text().replace("<routes>", f"<routes>{flow}"))
-    return base
 
 
 @pytest.mark.usefixtures("require_sumo")

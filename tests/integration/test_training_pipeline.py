@@ -53,6 +53,22 @@ def wait_for_status(folder, status):
     raise AssertionError(f"STATUS never was {status!r}")
 
 
+def test_a_road_with_a_flow_is_checked_and_trained_on(busy_base, tmp_path, capsys):
+    """Cars that no file lists need room too, and the next one may come as one goes."""
+    assert main(["generate", "--base-scenarios", str(busy_base), "curve", "--train", "4", "--val", "2", "--eval", "2",
+                 "--datasets-dir", str(tmp_path / "data")]) == 0  # fmt: skip
+    dataset_dir = capsys.readouterr().out.strip()
+    assert main(["check", dataset_dir]) == 0
+    assert "all 8 scenarios drive as stated" in capsys.readouterr().out
+    assert main(["check", dataset_dir, "--max-peers", "8"]) == 1
+    said = capsys.readouterr().out
+    assert re.search(r"/train/\S+: back\.\d+ makes 9 cars beside V001, but max_peers is 8; raise max_peers", said)
+    train = ["train", "--dataset-dir", dataset_dir, "--run-dir", str(tmp_path / "run"), "--total-timesteps", "2048",
+             "--n-envs", "2", "--n-steps", "512", "--eval-episodes", "2"]  # fmt: skip
+    assert main(train) == 0
+    assert json.loads((tmp_path / "run" / "training.json").read_text())["timesteps"] == 2048
+
+
 def test_the_verbs_one_after_the_other(tmp_path, capsys):
     data, run = tmp_path / "data", tmp_path / "run"
     assert main(["generate", "--seed", "4", "--train", "6", "--val", "3", "--eval", "6",
