@@ -53,7 +53,7 @@ class EpisodeTrace(NamedTuple):
     leader: NDArray[np.int64]
     """[T+1], column of the next car ahead, -1: none."""
     target_heard: NDArray[np.bool_]
-    """[T+1], a beacon that the hazard's target sent after the onset had arrived by then."""
+    """[T+1], a beacon of the hazard's target that states its first braking, or a later state, had arrived by then."""
     age_s: NDArray[np.float64]
     """[T+1, C], time since the newest message of each car in the table arrived; NaN outside the table."""
     action: NDArray[np.float64]
@@ -162,8 +162,9 @@ class TraceRecorder:
         now = step * STEP_S
         times["age_s"][rows, step] = np.where(known, now[:, None] - radio.message_arrival_s[rows, :, 0], np.nan)
         target = np.maximum(worlds.records["hazard_target"][rows], EGO)
-        onset = worlds.records["onset_step"][rows] * STEP_S
-        heard = known[np.arange(len(rows)), target] & (radio.message_sent_s[rows, target, 0] > onset)
+        # a braking that begins at step k is first read at t = (k + 1) · 0.1 s; what is sent later tells of it
+        told_s = (worlds.records["onset_step"][rows] + 1) * STEP_S
+        heard = known[np.arange(len(rows)), target] & (radio.message_sent_s[rows, target, 0] > told_s)
         heard &= worlds.records["hazard_target"][rows] >= 0
         times["target_heard"][rows, step] = heard | times["target_heard"][rows, np.maximum(step - 1, 0)]
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roadsense.convoy.control import DEAD_BAND, MAX_BRAKE_MPS2
 from roadsense.convoy.trace import EpisodeTrace, hazard_happened
-from roadsense.convoy.world import EndReason, HazardKind
+from roadsense.convoy.world import EndReason, HazardKind, is_termination, is_truncation
 from roadsense.traffic.base import EGO, STEP_S
 
-EVENTS_VERSION = 1
+EVENTS_VERSION = 2
 """Version of the definitions below; a result names it."""
 
 FALSE_BRAKE_MPS2 = 0.15 * 9.81
@@ -40,8 +41,11 @@ class EpisodeMetrics:
     valid: bool
     """False where peers touched each other: the episode counts in nothing but the number of invalid ones."""
     collision: bool
+    """With the car ahead."""
+    rear_contact: bool
+    """With the car behind."""
     impact_speed_mps: float
-    """Closing speed at contact, NaN without one."""
+    """Closing speed at either contact, NaN without one."""
     truncated: bool
     min_ttc_s: float
     min_gap_m: float
@@ -53,8 +57,16 @@ class EpisodeMetrics:
     """Times the demand rose above 0.15 g in a calm step."""
     calm_steps: int
     calm_braking_steps: int
+    calm_distance_km: float
+    """Driven in calm steps: where a false brake could have happened."""
+    hazard_called: bool
+    """The hazard came to call for an answer; a car that stands far ahead may never."""
+    braking_at_onset: bool
+    """The assistant braked already when the hazard began to call for it, and braked on."""
+    reacted: bool
+    """It began to brake after the hazard's beginning."""
     reaction_from_onset_s: float
-    """From the hazard's onset to the first request; NaN if it never came."""
+    """From the hazard's beginning to the first step at which the assistant begins to brake; NaN if none does."""
     reaction_from_reception_s: float
     """From the first beacon of the target that tells of the hazard; negative if the policy was faster."""
     jerk_p95_mps3: float
@@ -65,51 +77,86 @@ class EpisodeMetrics:
 
 
 def time_to_collision(gap_m: NDArray[np.float64], closing_speed_mps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gap over closing speed [s], infinite while the gap does not shrink; shape of the arguments."""
+    """Gap over closing speed [s]: 0 in contact, infinite while the gap does not shrink; shape of the arguments."""
     closing = closing_speed_mps > 0.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(closing, gap_m / np.where(closing, closing_speed_mps, 1.0), np.inf)
+    left_m = np.maximum(gap_m, 0.0)
+    ttc: NDArray[np.float64] = np.where(closing, left_m / np.where(closing, closing_speed_mps, 1.0), np.inf)
+    return np.where(left_m > 0.0, ttc, 0.0)
+
+
+def _needless(trace: EpisodeTrace) -> NDArray[np.bool_]:
+    """At which decisions the truth asks for no braking, [T]: required deceleration below 1 m/s², TTC above 4 s."""
+    ttc = time_to_collision(trace.gap_m[:-1], trace.closing_speed_mps[:-1])
+    return (trace.required_decel_mps2[:-1] < CALM_REQUIRED_DECEL_MPS2) & (ttc > CALM_TTC_S)
+
+
+def hazard_begins(trace: EpisodeTrace) -> int:
+    """Step from which the hazard calls for an answer; the number of steps where none does.
+
+    A braking peer does from its onset on. A car that stands there from t = 0 far ahead does once the truth asks for
+    braking.
+    """
+    if trace.hazard_kind == HazardKind.NONE:
+        return trace.num_steps
+    if trace.hazard_kind == HazardKind.EMERGENCY_BRAKE:
+        return min(trace.onset_step, trace.num_steps)
+    needed = ~_needless(trace)
+    return int(needed.argmax()) if needed.any() else trace.num_steps
 
 
 def calm(trace: EpisodeTrace) -> NDArray[np.bool_]:
     """Which decisions nothing called for, [T].
 
-    No hazard is active, the required deceleration is below 1 m/s² and the time to collision above 4 s. After a hazard
-    was released a step is calm again only once the driver looks.
+    No hazard calls for an answer (:func:`hazard_begins`), the required deceleration is below 1 m/s² and the time to
+    collision above 4 s. After a hazard was released a step is calm again only once the driver looks.
     """
     steps = np.arange(trace.num_steps)
-    phase = trace.hazard_phase[:-1]
     inattentive = (steps >= trace.inattentive_from) & (steps < trace.attentive_from)
-    quiet = (phase == 0) | ((phase == 2) & ~inattentive)
-    ttc = time_to_collision(trace.gap_m[:-1], trace.closing_speed_mps[:-1])
-    return quiet & (trace.required_decel_mps2[:-1] < CALM_REQUIRED_DECEL_MPS2) & (ttc > CALM_TTC_S)
+    quiet = (steps < hazard_begins(trace)) | ((steps >= trace.over_step) & ~inattentive)
+    return quiet & _needless(trace)
 
 
 def false_brakes(trace: EpisodeTrace) -> tuple[int, int, int]:
     """(events, calm steps, calm steps with a demand of at least 0.15 g)."""
     quiet, braking = calm(trace), trace.demand_mps2 >= FALSE_BRAKE_MPS2
-    rises = braking & ~np.concatenate([[False], braking[:-1]])
-    return int((rises & quiet).sum()), int(quiet.sum()), int((braking & quiet).sum())
+    return int((_rises(braking) & quiet).sum()), int(quiet.sum()), int((braking & quiet).sum())
 
 
-def reaction_times_s(trace: EpisodeTrace) -> tuple[float, float]:
-    """Seconds to the first request after the onset, from the onset and from the first beacon that tells of it."""
-    if trace.hazard_kind == HazardKind.NONE or trace.num_steps <= trace.onset_step:
-        return math.nan, math.nan
-    asked = trace.demand_mps2[trace.onset_step :] >= DEAD_BAND * MAX_BRAKE_MPS2
-    if not asked.any():
-        return math.nan, math.nan
-    first = trace.onset_step + int(asked.argmax())
+class Reaction(NamedTuple):
+    """When the assistant began to brake for a hazard."""
+
+    braking_at_onset: bool
+    """It braked already at the step before the hazard's beginning, and at that step too."""
+    from_onset_s: float
+    """To the first step at or after the hazard's beginning at which its request rises above the dead band; or NaN."""
+    from_reception_s: float
+    """The same from the first beacon that tells of the hazard on; NaN where none was heard."""
+
+
+def reaction(trace: EpisodeTrace) -> Reaction:
+    """How the assistant answered to the hazard of an episode. Braking that was on before is no answer."""
+    begins = hazard_begins(trace)
+    asked = trace.demand_mps2 >= DEAD_BAND * MAX_BRAKE_MPS2
+    braking_at_onset = 0 < begins < trace.num_steps and bool(asked[begins - 1] and asked[begins])
+    risen = np.flatnonzero(_rises(asked)[begins:])
+    if len(risen) == 0:
+        return Reaction(braking_at_onset, math.nan, math.nan)
     heard = np.flatnonzero(trace.target_heard)
-    from_reception = (first - int(heard[0])) * STEP_S if len(heard) else math.nan
-    return (first - trace.onset_step) * STEP_S, from_reception
+    since_heard = begins + int(risen[0]) - max(int(heard[0]), begins) if len(heard) else math.nan
+    return Reaction(braking_at_onset, int(risen[0]) * STEP_S, since_heard * STEP_S)
+
+
+def _rises(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where a flag is set that was not set a step before."""
+    return flags & ~np.concatenate([[False], flags[:-1]])
 
 
 def measure(trace: EpisodeTrace) -> EpisodeMetrics:
     """All metrics of one episode."""
     events, calm_steps, calm_braking = false_brakes(trace)
-    from_onset, from_reception = reaction_times_s(trace)
-    collided = trace.end_reason == EndReason.COLLISION
+    answer = reaction(trace)
+    touched = is_termination(trace.end_reason)
+    moved_m = np.diff(trace.position_m[:, EGO])
     speed, accel = trace.speed_mps[:, EGO], trace.accel_mps2[:, EGO]
     driving = (speed > 1.0) & np.isfinite(trace.gap_m)
     beacons = int(trace.beacons_received.sum() + trace.beacons_lost.sum())
@@ -124,9 +171,10 @@ def measure(trace: EpisodeTrace) -> EpisodeMetrics:
         total_reward=float(trace.reward.sum()),
         end_reason=EndReason(trace.end_reason).name.lower(),
         valid=trace.end_reason != EndReason.PEER_CONTACT,
-        collision=collided,
-        impact_speed_mps=trace.impact_speed_mps if collided else math.nan,
-        truncated=trace.end_reason > EndReason.COLLISION,
+        collision=trace.end_reason == EndReason.COLLISION,
+        rear_contact=trace.end_reason == EndReason.REAR_CONTACT,
+        impact_speed_mps=trace.impact_speed_mps if touched else math.nan,
+        truncated=is_truncation(trace.end_reason),
         min_ttc_s=float(time_to_collision(trace.gap_m, trace.closing_speed_mps).min()),
         min_gap_m=float(trace.gap_m.min()),
         max_required_decel_mps2=float(trace.required_decel_mps2.max()),
@@ -136,8 +184,12 @@ def measure(trace: EpisodeTrace) -> EpisodeMetrics:
         false_brakes=events,
         calm_steps=calm_steps,
         calm_braking_steps=calm_braking,
-        reaction_from_onset_s=from_onset,
-        reaction_from_reception_s=from_reception,
+        calm_distance_km=float(moved_m[calm(trace)].sum()) / 1000.0,
+        hazard_called=hazard_begins(trace) < trace.num_steps,
+        braking_at_onset=answer.braking_at_onset,
+        reacted=not math.isnan(answer.from_onset_s),
+        reaction_from_onset_s=answer.from_onset_s,
+        reaction_from_reception_s=answer.from_reception_s,
         jerk_p95_mps3=float(np.percentile(jerk, 95)) if len(jerk) else math.nan,
         mean_time_gap_s=float((trace.gap_m[driving] / speed[driving]).mean()) if driving.any() else math.nan,
         delivery_ratio=float(trace.beacons_received.sum() / beacons) if beacons else math.nan,

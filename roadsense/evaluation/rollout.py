@@ -39,7 +39,7 @@ def play(
     """
     worlds = player.worlds
     recorder = TraceRecorder(worlds, observations)
-    truth = Truth(worlds.records, worlds.traffic.state)
+    truth = Truth(worlds.records, worlds.traffic.state) if policy.privileged else None
     running = np.full(worlds.num_worlds, -1)
     done: dict[int, EpisodeTrace] = {}
     following = wanted = 0
@@ -53,7 +53,7 @@ def play(
         if fresh.any():
             player.begin(fresh)
             recorder.begin(fresh)
-            policy.reset(fresh)
+            policy.reset(fresh, np.array(player.seeds, np.uint64))
         active = running >= 0
         worlds.step(policy.act(worlds.observation, truth), active)
         recorder.record(active)

@@ -29,8 +29,13 @@ class Policy(Protocol):
     privileged: bool
     """Whether it reads the truth."""
 
-    def reset(self, chosen: NDArray[np.bool_]) -> None:
-        """Forgets the state of the chosen worlds, [world]; called before their first step."""
+    def reset(self, chosen: NDArray[np.bool_], seeds: NDArray[np.uint64]) -> None:
+        """Begins an episode in the chosen worlds.
 
-    def act(self, observation: Observation, truth: Truth) -> NDArray[np.float64]:
-        """Actions [world] for the observations."""
+        Args:
+            chosen: [world]; what is remembered of these is forgotten.
+            seeds: [world], of the episodes; the root of whatever the policy draws, and of nothing else it does.
+        """
+
+    def act(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
+        """Actions [world] for the observations; ``truth`` is None unless the policy is privileged."""

@@ -39,7 +39,7 @@ class _Learned:
         self.control, self.messages_per_peer = signature.control, signature.messages_per_peer
         self._hidden = self._cell = np.zeros((0, signature.widths.lstm), np.float32)
 
-    def reset(self, chosen: NDArray[np.bool_]) -> None:
+    def reset(self, chosen: NDArray[np.bool_], seeds: NDArray[np.uint64] | None = None) -> None:
         """Forgets what the chosen worlds remember, [world]."""
         if len(self._hidden) != len(chosen):
             self._hidden = np.zeros((len(chosen), self.signature.widths.lstm), np.float32)

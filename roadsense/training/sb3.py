@@ -79,7 +79,7 @@ class _Training:
         found = validate(self.val_player, self.config.eval_episodes, tensors, signature, steps)
         self.validations.append(found.document())
         self.model.logger.record("val/collisions", found.collisions)
-        self.model.logger.record("val/false_brakes_per_km", found.false_brakes_per_km)
+        self.model.logger.record("val/false_brakes_per_calm_km", found.false_brakes_per_calm_km)
         self.model.logger.record("val/average_reward", -found.minus_average_reward)
         if found.better_than(self.best):
             self.best = found

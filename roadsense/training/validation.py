@@ -19,7 +19,7 @@ class Validation(NamedTuple):
     """Figures of one validation, compared in this order: collisions, false brakes, then reward."""
 
     collisions: int
-    false_brakes_per_km: float
+    false_brakes_per_calm_km: float
     minus_average_reward: float
     episodes: int
     timesteps: int
@@ -41,10 +41,10 @@ def validate(
     policy = DeepSetsPolicy("validated", signature, tensors)
     measured = [measure(trace) for trace in play(policy, player, episodes)]
     valid = [episode for episode in measured if episode.valid] or measured
-    distance_km = sum(episode.distance_km for episode in valid)
+    calm_km = sum(episode.calm_distance_km for episode in valid)
     return Validation(
         collisions=sum(episode.collision for episode in valid),
-        false_brakes_per_km=sum(episode.false_brakes for episode in valid) / max(distance_km, 1e-9),
+        false_brakes_per_calm_km=sum(episode.false_brakes for episode in valid) / max(calm_km, 1e-9),
         minus_average_reward=-float(np.mean([episode.total_reward for episode in valid])),
         episodes=len(valid),
         timesteps=timesteps,

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from roadsense.convoy.trace import hazard_happened
-from roadsense.evaluation.metrics import calm, false_brakes, measure, reaction_times_s, time_to_collision
+from roadsense.evaluation.metrics import calm, false_brakes, hazard_begins, measure, reaction, time_to_collision
 
 from .traces import braking_hazard, pulse, trace
 
 
 def test_time_to_collision_is_gap_over_closing_speed():
-    found = time_to_collision(np.array([30.0, 30.0, 30.0, -1.0]), np.array([10.0, 0.0, -5.0, 2.0]))
-    assert found.tolist() == [3.0, math.inf, math.inf, -0.5]
+    found = time_to_collision(np.array([30.0, 30.0, 30.0, -1.0, -1.0]), np.array([10.0, 0.0, -5.0, 2.0, -2.0]))
+    assert found.tolist() == [3.0, math.inf, math.inf, 0.0, 0.0]  # in contact there is no time left
 
 
 def test_every_rise_above_015_g_in_a_calm_step_is_a_false_brake():
@@ -60,18 +60,59 @@ def test_a_hazard_happened_only_if_its_target_braked():
 def test_reaction_counts_from_the_onset_and_from_the_first_beacon_that_tells():
     heard = np.arange(21) >= 7
     late = braking_hazard(onset=5, target_heard=heard, demand_mps2=pulse(20, (9, 20), level=0.4))
-    assert reaction_times_s(late) == pytest.approx((0.4, 0.2))
+    assert reaction(late) == (False, pytest.approx(0.4), pytest.approx(0.2))
     early = braking_hazard(onset=5, target_heard=heard, demand_mps2=pulse(20, (6, 20)))
-    assert reaction_times_s(early) == pytest.approx((0.1, -0.1))
+    assert reaction(early) == (False, pytest.approx(0.1), pytest.approx(-0.1))
     before = braking_hazard(onset=5, target_heard=heard, demand_mps2=pulse(20, (0, 4)))
-    assert all(math.isnan(value) for value in reaction_times_s(before))  # braking before the onset is no reaction
+    assert no_reaction(before)  # braking before the onset is no reaction
     below = braking_hazard(onset=5, target_heard=heard, demand_mps2=pulse(20, (9, 20), level=0.39))
-    assert all(math.isnan(value) for value in reaction_times_s(below))  # the dead band ends at 0.05 · 8 m/s²
-    unheard = reaction_times_s(braking_hazard(onset=5, demand_mps2=pulse(20, (9, 20))))
-    assert unheard[0] == pytest.approx(0.4)
-    assert math.isnan(unheard[1])
+    assert no_reaction(below)  # the dead band ends at 0.05 · 8 m/s²
+    unheard = reaction(braking_hazard(onset=5, demand_mps2=pulse(20, (9, 20))))
+    assert unheard.from_onset_s == pytest.approx(0.4)
+    assert math.isnan(unheard.from_reception_s)
     ended = braking_hazard(steps=4, onset=4, hazard_phase=np.zeros(5, int))
-    assert all(math.isnan(value) for value in reaction_times_s(ended))
+    assert no_reaction(ended)
+
+
+def no_reaction(episode):
+    answer = reaction(episode)
+    return math.isnan(answer.from_onset_s) and math.isnan(answer.from_reception_s) and not answer.braking_at_onset
+
+
+def test_braking_that_was_on_before_the_onset_is_no_reaction():
+    always = reaction(braking_hazard(onset=5, demand_mps2=pulse(20, (0, 20))))
+    assert always.braking_at_onset and math.isnan(always.from_onset_s)
+    again = reaction(braking_hazard(onset=5, demand_mps2=pulse(20, (0, 7), (11, 20))))
+    assert again[:2] == (True, pytest.approx(0.6))
+    released = reaction(braking_hazard(onset=5, demand_mps2=pulse(20, (0, 5), (11, 20))))
+    assert released[:2] == (False, pytest.approx(0.6))
+    assert measure(braking_hazard(onset=5, demand_mps2=pulse(20, (0, 20)))).reacted is False
+
+
+def test_a_car_that_stands_far_ahead_calls_for_an_answer_once_the_truth_asks_for_braking():
+    standing = {"hazard_kind": 2, "onset": 0, "required_decel_mps2": np.linspace(0.0, 2.0, 21)}  # 1 m/s² at step 10
+    found = braking_hazard(**standing, demand_mps2=pulse(20, (3, 5), (12, 20)), target_heard=np.ones(21, bool))
+    assert hazard_begins(found) == 10
+    assert calm(found).tolist() == [True] * 10 + [False] * 10
+    assert false_brakes(found) == (1, 10, 2)  # the first braking came before there was a need
+    assert reaction(found) == (False, pytest.approx(0.2), pytest.approx(0.2))
+    far = measure(braking_hazard(**{**standing, "required_decel_mps2": np.zeros(21)}))
+    assert not far.hazard_called and far.calm_steps == 20
+
+
+def test_the_calm_distance_is_what_was_driven_in_calm_steps():
+    assert measure(braking_hazard(onset=5)).calm_distance_km == pytest.approx(5 * 0.002)
+
+
+def test_a_car_that_runs_into_the_ego_is_counted_apart():
+    found = measure(trace(end_reason=5, impact_speed_mps=4.0))
+    assert (found.end_reason, found.collision, found.rear_contact, found.truncated) == (
+        "rear_contact",
+        False,
+        True,
+        False,
+    )
+    assert found.impact_speed_mps == 4.0 and found.valid
 
 
 def test_a_quiet_episode_by_hand():

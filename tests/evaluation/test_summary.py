@@ -1,6 +1,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from roadsense.errors import RoadsenseError
@@ -27,8 +28,9 @@ def test_invalid_episodes_are_counted_and_left_out_of_everything_else():
     assert (found["collisions_in_hazards"]["count"], found["collisions_in_hazards"]["n"]) == (1, 2)
     assert (found["collisions_without_hazard"]["count"], found["collisions_without_hazard"]["n"]) == (0, 1)
     assert (found["never_reacted"]["count"], found["never_reacted"]["n"]) == (1, 2)
-    assert found["false_brakes_per_km"]["value"] == pytest.approx(1 / 0.12)  # one, over three times 40 m
-    assert found["false_brakes_per_km_without_hazard"]["value"] == pytest.approx(1 / 0.04)
+    # one, over 40 m without a hazard and twice the 10 m before one
+    assert found["false_brakes_per_calm_km"]["value"] == pytest.approx(1 / 0.06)
+    assert found["false_brakes_per_calm_km_without_hazard"]["value"] == pytest.approx(1 / 0.04)
     assert found["impact_speed_mps"] == {"n": 1, "min": 8.0, "p05": 8.0, "p50": 8.0, "p95": 8.0, "max": 8.0}
     assert found["reaction_from_onset_s"]["p50"] == pytest.approx(0.3)
 
@@ -36,11 +38,25 @@ def test_invalid_episodes_are_counted_and_left_out_of_everything_else():
 def test_every_figure_has_its_n():
     found = summarise("mine", episodes())
     plain = {"policy", "events_version", "confidence", "episodes", "invalid_episodes", "hazards_planned",
-             "hazards_happened", "distance_km"}  # fmt: skip
+             "hazards_happened", "distance_km", "calm_distance_km"}  # fmt: skip
     for name in set(found) - plain:
         assert "n" in found[name], name
-    for name in ("collisions", "truncations", "never_reacted", "average_reward", "false_brakes_per_km"):
+    for name in ("collisions", "truncations", "never_reacted", "average_reward", "false_brakes_per_calm_km"):
         assert found[name]["low"] <= found[name].get("rate", found[name].get("value")) <= found[name]["high"], name
+
+
+def test_quantiles_are_values_that_occurred_and_never_flatter():
+    """Of 0.1 … 1.0 s the 95th percentile is the slowest, of times to collision the 5th is the shortest."""
+    reactions = [measure(braking_hazard(demand_mps2=pulse(20, (5 + late, 20)))) for late in range(1, 11)]
+    found = summarise("mine", reactions)["reaction_from_onset_s"]
+    expected = (0.1, 0.1, 0.6, 1.0, 1.0)
+    assert [found[name] for name in ("min", "p05", "p50", "p95", "max")] == pytest.approx(expected)
+
+
+def test_a_hazard_that_never_called_for_an_answer_was_not_left_unanswered():
+    far = measure(braking_hazard(hazard_kind=2, onset=0, speed_mps=np.tile([20.0, 0.0], (21, 1))))
+    found = summarise("mine", [far, measure(braking_hazard())])
+    assert (found["hazards_happened"], found["never_reacted"]["count"], found["never_reacted"]["n"]) == (2, 1, 1)
 
 
 @pytest.mark.parametrize("some", [[], episodes()[3:], episodes()[2:3], episodes()])
@@ -51,7 +67,7 @@ def test_any_list_of_episodes_is_json_and_a_table(some):
 
 
 def test_the_table_shows_counts_with_n_and_bounds():
-    head, _, row, note = table([summarise("mine", episodes())]).splitlines()
+    head, _, row, note, *_ = table([summarise("mine", episodes())]).splitlines()
     assert "collisions in hazards k/n [%]" in head
     assert "1/2 [1.3, 98.7]" in row  # exact bounds of one in two
     assert "1/3" in row
