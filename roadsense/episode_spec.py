@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from roadsense.errors import ScenarioError, nearest
+from roadsense.errors import ScenarioError, explain, nearest
 
 EPISODE_NAME = "episode.json"
 
@@ -112,16 +112,7 @@ def _validated(document: object, where: str) -> EpisodeSpec:
     try:
         return EpisodeSpec.model_validate(document)
     except ValidationError as error:
-        raise ScenarioError(f"{where}: {explain(error)}") from None
-
-
-def explain(error: ValidationError) -> str:
-    """All problems of a pydantic error in one line: where, and what is wrong there."""
-    parts = []
-    for problem in error.errors(include_url=False):
-        place = ".".join(str(part) for part in problem["loc"]) or "document"
-        parts.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
-    return "; ".join(parts)
+        raise ScenarioError(f"{where}: {explain(error, EpisodeSpec)}. Correct it.") from None
 
 
 def read_episode(path: Path) -> EpisodeSpec:

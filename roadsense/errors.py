@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 EXIT_OK = 0
 EXIT_ERROR = 1
@@ -64,3 +69,42 @@ def nearest(word: str, choices: Iterable[str]) -> str:
         return f"did you mean {close[0]!r}?"
     more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
     return f"known are: {', '.join(known[:_LISTED])}{more}."
+
+
+def explain(error: ValidationError, schema: type[Any]) -> str:
+    """The problems of a document in one line: which key, what is wrong, what to do; the first dozen of very many.
+
+    Args:
+        error: what pydantic found.
+        schema: the model or dataclass that the document was validated against; its keys are the hints.
+    """
+    problems = [_problem(dict(one), schema) for one in error.errors(include_url=False)]
+    more = [f"and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
+    return "; ".join([*problems[:_LISTED], *more])
+
+
+def _problem(problem: dict[str, Any], schema: type[Any]) -> str:
+    location: tuple[str | int, ...] = problem["loc"]
+    key = ".".join(map(str, location)) or "the document"
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{key} is unknown, {nearest(str(location[-1]), _fields(schema, location[:-1])).rstrip('?.')}"
+        case "missing":
+            return f"{key} is missing, add it"
+        case "value_error":
+            reason = str(problem["ctx"]["error"])
+            return reason if not location else f"{key}: {reason}"
+    given = problem["input"]
+    stated = f"is {given!r}" if isinstance(given, bool | int | float | str | None) else "is of the wrong kind"
+    return f"{key} {stated}, {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _fields(schema: type[Any], location: tuple[str | int, ...]) -> list[str]:
+    """Names of the keys that a section of a schema has."""
+    section: Any = schema
+    for name in location:
+        stated = section.model_fields[str(name)].annotation
+        section = getattr(stated, "__args__", (stated,))[0]  # X of X | None
+    if dataclasses.is_dataclass(section):
+        return [field.name for field in dataclasses.fields(section)]
+    return list(section.model_fields)

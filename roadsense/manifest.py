@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from roadsense.errors import InputMismatchError, ScenarioError, UsageError, nearest
+from roadsense.errors import InputMismatchError, ScenarioError, UsageError, explain, nearest
 
 MANIFEST_NAME = "manifest.json"
 PARAMS_NAME = "params.json"
@@ -131,10 +131,8 @@ def read_dataset(root: str | Path) -> Dataset:
     try:
         read = _Manifest.model_validate(manifest)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the document"
         raise ScenarioError(
-            f"{path}: is no dataset manifest ({place}: {first['msg']}); regenerate the dataset or restore the file."
+            f"{path}: is no dataset manifest ({explain(error, _Manifest)}); regenerate the dataset or restore the file."
         ) from None
     for name in (read.emulator_params, *(entry.path for split in read.splits.values() for entry in split)):
         if ".." in Path(name).parts:

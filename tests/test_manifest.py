@@ -80,11 +80,15 @@ def test_an_unknown_split_names_the_nearest(root):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"splits": []}, "is no dataset manifest (splits: "),
-        ({"splits": {"train": [{"id": "one"}]}}, "(splits.train.0.seed: Field required)"),
-        ({"files": [{"path": "/etc/passwd", "sha256": EMPTY, "bytes": 0}]}, "(files.0.path: "),
-        ({"content_digest": "abc"}, "(content_digest: "),
-        ({"schema_version": 2}, "(schema_version: "),
+        ({"splits": []}, "is no dataset manifest (splits is of the wrong kind, "),
+        (
+            {"splits": {"train": [{"id": "one"}]}},
+            "(splits.train.0.seed is missing, add it; splits.train.0.path is missing, add it; ",
+        ),
+        ({"files": [{"path": "/etc/passwd", "sha256": EMPTY, "bytes": 0}]}, "(files.0.path is '/etc/passwd', "),
+        ({"content_digest": "abc"}, "(content_digest is 'abc', "),
+        ({"files": [{}] * 5}, "; and 3 more)"),
+        ({"schema_version": 2}, "(schema_version is 2, "),
         ({"emulator_params": "../params.json"}, "'../params.json', which lies outside of the dataset"),
     ],
 )

@@ -120,7 +120,8 @@ def open_source(
         )
     else:
         base = scenarios_dir() / "base"
-        source = ScenarioSource([(name, base / name) for name in BUILT_IN], walk=split != "train")
+        built_in = [(name, base / name) for name in BUILT_IN]
+        source = ScenarioSource(built_in, walk=split != "train", randomise_radio=split == "train")
     if scenario_list is None:
         return source
     known = dict(source.entries)

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from roadsense.errors import ParamsError
-from roadsense.espnow.params import Gps, Noise, Share, least_mean_burst, told
+from roadsense.errors import ParamsError, explain
+from roadsense.espnow.params import Gps, Noise, Share, least_mean_burst
 
 _SHAPE = 1.6  # of the gamma in the shipped profiles
 _RANGE_M, _GPS_RATE_HZ, _GPS_TAU_S = 450.0, 1.0, 60.0
@@ -119,7 +119,7 @@ def from_flat(document: dict[str, Any], name: str, where: str) -> dict[str, Any]
     try:
         flat = _FlatParams.model_validate(document)
     except ValidationError as error:
-        raise ParamsError(f"{where}: {told(error, _FlatParams)}. Correct it.") from None
+        raise ParamsError(f"{where}: {explain(error, _FlatParams)}. Correct it.") from None
     noise = flat.sensor_noise_driving or flat.sensor_noise
     return {
         "schema_version": 1,

@@ -6,11 +6,11 @@ import hashlib
 import itertools
 import json
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from roadsense.errors import ParamsError, nearest
+from roadsense.errors import ParamsError, explain
 
 PENDING_MESSAGES = 8
 """Most messages of one link that may be under way at once; parameters that could need more are refused."""
@@ -199,34 +199,4 @@ def parse_params(text: str | bytes, where: str) -> RadioParams:
     try:
         return RadioParams.model_validate_json(text)
     except ValidationError as error:
-        raise ParamsError(f"{where}: {told(error, RadioParams)}. Correct it.") from None
-
-
-def told(error: ValidationError, schema: type[BaseModel]) -> str:
-    """All problems of a document of that schema in one line: which key, what is wrong, what to do."""
-    return "; ".join(_problem(dict(one), schema) for one in error.errors(include_url=False))
-
-
-def _problem(problem: dict[str, Any], schema: type[BaseModel]) -> str:
-    location: tuple[str | int, ...] = problem["loc"]
-    key = ".".join(map(str, location)) or "the document"
-    match problem["type"]:
-        case "extra_forbidden":
-            return f"{key} is unknown, {nearest(str(location[-1]), _fields(schema, location[:-1])).rstrip('?.')}"
-        case "missing":
-            return f"{key} is missing, add it"
-        case "value_error":
-            reason = str(problem["ctx"]["error"])
-            return reason if not location else f"{key}: {reason}"
-    given = problem["input"]
-    stated = f"is {given!r}" if isinstance(given, bool | int | float | str | None) else "is of the wrong kind"
-    return f"{key} {stated}, {problem['msg'][0].lower()}{problem['msg'][1:]}"
-
-
-def _fields(schema: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
-    """Names of the keys that a section of a schema has."""
-    section: Any = schema
-    for name in location:
-        stated = section.model_fields[str(name)].annotation
-        section = getattr(stated, "__args__", (stated,))[0]  # X of X | None
-    return list(section.model_fields)
+        raise ParamsError(f"{where}: {explain(error, RadioParams)}. Correct it.") from None

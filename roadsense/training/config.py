@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from roadsense._data import params_dir
 from roadsense.convoy.world import Control
-from roadsense.errors import ParamsError, RoadsenseError, UsageError, nearest
+from roadsense.errors import ParamsError, RoadsenseError, UsageError, explain, nearest
 from roadsense.policies.signature import Widths
 
 ALGORITHMS = ("ppo", "recurrent-ppo")
@@ -194,6 +194,4 @@ def _validated(values: Mapping[str, Any]) -> TrainConfig:
     try:
         return _ADAPTER.validate_python(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"])) or "training options"
-        raise UsageError(f"{name} is {first['input']!r}; {first['msg']}.") from None
+        raise UsageError(f"{explain(error, TrainConfig)}.") from None
