@@ -184,11 +184,14 @@ class Export:
 def _export(arguments: list[str]) -> None:
     """Writes model.onnx into a run folder."""
     asked = _parse(Export, "export", arguments)
-    from roadsense.export.onnx import export_onnx
+    from roadsense.export.onnx import ONNX_NAME, export_onnx
     from roadsense.runs import CHECKSUMS, RunFolder
 
+    packaged = (asked.run / CHECKSUMS).is_file()
+    if packaged:
+        RunFolder(asked.run).verify(but=[ONNX_NAME])
     print(export_onnx(asked.run))
-    if (asked.run / CHECKSUMS).is_file():
+    if packaged:
         RunFolder(asked.run).write_checksums()
 
 

@@ -18,7 +18,7 @@ from roadsense.datasets.config import GenerateConfig
 from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError, UsageError, nearest
 from roadsense.files import write_json, write_text
 from roadsense.manifest import MANIFEST_NAME
-from roadsense.runs import COMPLETE, RunFolder, canonical_digest
+from roadsense.runs import COMPLETE, RunFolder, canonical_digest, environment
 from roadsense.training.config import TrainConfig, read_train_config
 
 POLICY = "trained"
@@ -158,12 +158,12 @@ class Pipeline:
         return {key: result[key] for key in ("timesteps", "weights_digest", "best", "explained_variance", "resumed_at")}
 
     def _evaluate(self) -> dict[str, Any]:
-        from roadsense.evaluation.evaluate import STANDARD_BASELINES, EvaluationConfig, evaluate, find_policy
+        from roadsense.evaluation.evaluate import EvaluationConfig, evaluate
         from roadsense.evaluation.summary import table, write_episodes
+        from roadsense.policies.baselines import BASELINES, make_baseline
         from roadsense.policies.runtime import load_policy
-        from roadsense.runs import environment
 
-        policies = [load_policy(self.run.path, POLICY), *map(find_policy, STANDARD_BASELINES)]
+        policies = [load_policy(self.run.path, POLICY), *map(make_baseline, BASELINES)]
         asked = EvaluationConfig(
             dataset_dir=str(self.dataset_dir), split="eval", episodes=self.sizes.episodes,
             max_peers=self.config.max_peers or MAX_PEERS,
@@ -175,7 +175,7 @@ class Pipeline:
         training = self.run.finished_stages()["train"]
         write_json(self.run.path / "metrics.json", {
             "schema_version": 1, "run_id": self.run.path.name, "policy": POLICY, "training": training,
-            "evaluation": result.document(), "environment": environment(),
+            "evaluation": result.document(),
         })  # fmt: skip
         return {"episodes": self.sizes.episodes, "policies": [policy.name for policy in policies]}
 
@@ -233,13 +233,17 @@ class Pipeline:
         if self.run.complete:
             self.run.refuse_other(self.document)
             self.run.verify()
-            say(f"{self.run.path} is complete already")
+            say(f"{self.run.path} is complete already, made at commit {_short(self.run.commits())}")
             return
         self.run.begin(self.document)
+        earlier, now = self.run.commits(), environment()["git_commit"]
+        if earlier and earlier != [now]:
+            say(f"begun at commit {_short(earlier)}, goes on at {_short([now])}; progress.json has it by stage")
         with self.run.locked():
             for number, (name, work) in enumerate(self.stages.items(), 1):
                 # a dataset that is there is only verified, and one that was removed is made again, byte for byte
-                if name in self.run.finished_stages() and name != "generate":
+                done_before = name in self.run.finished_stages()
+                if done_before and name != "generate":
                     say(f"[{number}/{len(self.stages)}] {name}: done before")
                     continue
                 say(f"[{number}/{len(self.stages)}] {name} …")
@@ -249,9 +253,14 @@ class Pipeline:
                     facts = work()
                 except KeyboardInterrupt:
                     raise StoppedError(f"{self.run.path}: stopped in {name}; the same command continues.") from None
-                self.run.finish_stage(name, {"seconds": round(time.monotonic() - begun, 1), **facts})
+                if not done_before:
+                    self.run.finish_stage(name, {"seconds": round(time.monotonic() - begun, 1), **facts})
             self.run.set_status(COMPLETE)
             self.run.write_checksums()
+
+
+def _short(commits: list[str]) -> str:
+    return " and ".join(commit[:12] for commit in commits)
 
 
 def _writable(folder: Path) -> None:

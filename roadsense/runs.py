@@ -11,7 +11,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,14 +40,19 @@ def canonical_digest(document: Any) -> str:
 
 
 def git_state(folder: Path) -> tuple[str, bool]:
-    """(commit, dirty) of the checkout that ``folder`` lies in, or of the one an image was built from.
+    """(commit, dirty) of the checkout that tracks ``folder``, or of the one an image was built from.
 
-    ("unknown", False) where neither is known.
+    Dirty is a checkout with changes to tracked files, or with files beside them that nobody added where code,
+    scenarios and parameters lie. ("unknown", False) where neither commit is known, as in an environment that was
+    installed inside of somebody else's checkout.
     """
     try:
+        _git(folder, "ls-files", "--error-unmatch", "__init__.py")
         commit = _git(folder, "rev-parse", "HEAD")
-        return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.CalledProcessError):
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+        shipped = [str(place) for place in (folder, folder.parent / "params", folder.parent / "scenarios")]
+        return commit, bool(changed or _git(folder, "ls-files", "--others", "--exclude-standard", "--", *shipped))
+    except (OSError, subprocess.SubprocessError):
         built_from, mark, _ = os.environ.get("ROADSENSE_GIT_COMMIT", "unknown").partition("-dirty")
         return built_from, bool(mark)
 
@@ -173,8 +178,14 @@ class RunFolder:
         return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
     def finish_stage(self, stage: str, facts: dict[str, Any]) -> None:
-        """Records that a stage is done."""
-        write_json(self.path / PROGRESS, {**self.finished_stages(), stage: facts})
+        """Records that a stage is done, and by which commit and versions."""
+        made = environment()
+        made_with = {key: made[key] for key in ("git_commit", "git_dirty", "versions")}
+        write_json(self.path / PROGRESS, {**self.finished_stages(), stage: {**facts, "made_with": made_with}})
+
+    def commits(self) -> list[str]:
+        """Commits that its finished stages were made with, each once, in that order."""
+        return list(dict.fromkeys(str(facts["made_with"]["git_commit"]) for facts in self.finished_stages().values()))
 
     def _files(self) -> Iterable[Path]:
         for file in sorted(self.path.rglob("*")):
@@ -187,8 +198,11 @@ class RunFolder:
         lines = [f"{file_digest(file)}  {file.relative_to(self.path).as_posix()}\n" for file in self._files()]
         write_text(self.path / CHECKSUMS, "".join(lines))
 
-    def verify(self) -> None:
+    def verify(self, but: Collection[str] = ()) -> None:
         """Checks every listed file.
+
+        Args:
+            but: names of files that may differ.
 
         Raises:
             InputMismatchError: a file was changed or is missing; names it.
@@ -199,5 +213,7 @@ class RunFolder:
         for line in listing.read_text(encoding="utf-8").splitlines():
             digest, name = line.split("  ", 1)
             file = self.path / name
+            if name in but:
+                continue
             if not file.is_file() or file_digest(file) != digest:
                 raise InputMismatchError(f"{file}: is missing or has changed since the run was packaged.")

@@ -4,7 +4,7 @@ import subprocess
 import pytest
 
 from roadsense.errors import InputMismatchError, RoadsenseError, UsageError
-from roadsense.runs import COMPLETE, RunFolder, canonical_digest
+from roadsense.runs import COMPLETE, RunFolder, canonical_digest, git_state
 
 
 @pytest.fixture
@@ -48,7 +48,21 @@ def test_stages_and_status_are_remembered(run):
     run.finish_stage("check", {"seconds": 2.5})
     again = RunFolder(run.path)
     assert again.status == "running train"
-    assert again.finished_stages() == {"generate": {"seconds": 1.5}, "check": {"seconds": 2.5}}
+    assert {name: facts["seconds"] for name, facts in again.finished_stages().items()} == {
+        "generate": 1.5,
+        "check": 2.5,
+    }
+
+
+def test_every_stage_records_the_commit_it_was_made_with(run, monkeypatch):
+    run.begin({})
+    assert run.commits() == []
+    for stage, commit in (("generate", "a" * 40), ("check", "a" * 40), ("train", "b" * 40)):
+        monkeypatch.setattr("roadsense.runs.git_state", lambda folder, commit=commit: (commit, True))
+        run.finish_stage(stage, {})
+    assert run.commits() == ["a" * 40, "b" * 40]
+    made = run.finished_stages()["train"]["made_with"]
+    assert (made["git_commit"], made["git_dirty"]) == ("b" * 40, True) and made["versions"]["numpy"]
 
 
 def test_checksums_are_those_of_sha256sum(run):
@@ -89,3 +103,54 @@ def test_one_process_at_a_time(run):
     with run.locked():
         pass
     assert not (run.path / ".lock").exists()
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A repository whose package ``mine`` is tracked; returns it and a function that calls git in it."""
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.setenv(name, "a@b")
+    monkeypatch.setenv("ROADSENSE_GIT_COMMIT", "c" * 40 + "-dirty")
+    root = tmp_path / "checkout"
+
+    def git(*arguments):
+        return subprocess.run(
+            ["git", "-C", root, *arguments], check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    (root / "mine").mkdir(parents=True)
+    (root / "mine" / "__init__.py").write_text("")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    return root, git
+
+
+def test_the_state_of_a_checkout_is_its_commit_and_whether_anything_differs(checkout):
+    root, git = checkout
+    commit = git("rev-parse", "HEAD")
+    assert git_state(root / "mine") == (commit, False)
+    (root / "notes.txt").write_text("beside the code")
+    assert git_state(root / "mine") == (commit, False)
+    (root / "params").mkdir()
+    (root / "params" / "new.json").write_text("{}")
+    assert git_state(root / "mine") == (commit, True)
+    (root / "params" / "new.json").unlink()
+    (root / "mine" / "__init__.py").write_text("changed = True")
+    assert git_state(root / "mine") == (commit, True)
+
+
+def test_the_commit_of_a_checkout_that_only_holds_the_installed_package_is_not_ours(checkout):
+    root, _ = checkout
+    installed = root / ".venv" / "roadsense"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("")
+    assert git_state(installed) == ("c" * 40, True)
+
+
+def test_git_that_does_not_answer_is_no_traceback(checkout, monkeypatch):
+    def hang(command, **kwargs):
+        raise subprocess.TimeoutExpired(command, 10)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    assert git_state(checkout[0] / "mine") == ("c" * 40, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,7 @@ from roadsense.policies.base import Policy
 from roadsense.policies.baselines import BASELINES, make_baseline
 from roadsense.policies.runtime import load_policy
 from roadsense.progress import progress_bar
-
-STANDARD_BASELINES = ("none", "always_brake", "random", "v2v_rule", "v2v_tuned", "oracle", "idm")
-"""Baselines shown beside a policy."""
+from roadsense.runs import environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +58,21 @@ class Evaluation:
     def document(self) -> dict[str, Any]:
         """The evaluation as it goes into a JSON file."""
         return {
-            "split": self.config.split,
-            "dataset_dir": self.config.dataset_dir,
+            "schema_version": 1,
+            "config": dataclasses.asdict(self.config),
             "dataset_digest": self.dataset_digest,
             "radio": self.radio,
             "radio_digest": self.radio_digest,
-            "engine": self.config.engine,
             "root_seed": EVALUATION_SEED,
+            "environment": environment(),
             "policies": {summary["policy"]: summary for summary in self.summaries},
         }
+
+
+def _identity(policy: Policy) -> dict[str, Any]:
+    """Which policy that was, apart from its name."""
+    return {"control": policy.control, "privileged": policy.privileged,
+            "messages_per_peer": policy.messages_per_peer, **policy.origin}  # fmt: skip
 
 
 def find_policy(name_or_path: str) -> Policy:
@@ -88,7 +93,15 @@ def evaluate(policies: Sequence[Policy], config: EvaluationConfig, *, progress: 
         policies: whose names are the keys of the result.
         config: dataset, split, number of episodes.
         progress: whether to show a bar on stderr.
+
+    Raises:
+        UsageError: two policies have one name.
+        RoadsenseError: something cannot be played; see :class:`roadsense.convoy.env.ConvoyEnv`.
     """
+    names = [policy.name for policy in policies]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"two policies are named {twice[0]!r}; name one once, or rename its folder.")
     result = Evaluation(config)
     with progress_bar(len(policies) * config.episodes, "episode", visible=progress) as bar:
         for policy in policies:
@@ -96,7 +109,7 @@ def evaluate(policies: Sequence[Policy], config: EvaluationConfig, *, progress: 
             player = Player(
                 1, dataset_dir=config.dataset_dir, split=config.split, radio=config.radio, engine=config.engine,
                 control=policy.control, max_peers=config.max_peers,
-                messages_per_peer=getattr(policy, "messages_per_peer", 1),
+                messages_per_peer=policy.messages_per_peer,
             )  # fmt: skip
             try:
                 result.dataset_digest = player.source.digest
@@ -106,5 +119,5 @@ def evaluate(policies: Sequence[Policy], config: EvaluationConfig, *, progress: 
             finally:
                 player.close()
             result.rows += [(policy.name, episode) for episode in episodes]
-            result.summaries.append(summarise(policy.name, episodes))
+            result.summaries.append({**_identity(policy), **summarise(policy.name, episodes)})
     return result

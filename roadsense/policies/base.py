@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -21,13 +23,17 @@ class Truth(NamedTuple):
 
 
 class Policy(Protocol):
-    """Decides for every world of a batch."""
+    """Decides for every world of a batch. A policy may be of this class or only look like it."""
 
     name: str
     control: str
     """``"brake"`` or ``"acceleration"``: the control whose actions it gives."""
-    privileged: bool
+    privileged: bool = False
     """Whether it reads the truth."""
+    messages_per_peer: int = 1
+    """Newest messages of each peer that it wants to observe."""
+    origin: Mapping[str, str] = MappingProxyType({})
+    """What a result needs to name it beside the code: path and weights of a trained one."""
 
     def reset(self, chosen: NDArray[np.bool_], seeds: NDArray[np.uint64]) -> None:
         """Begins an episode in the chosen worlds.

@@ -32,10 +32,10 @@ _SPEED = EGO_FEATURES[0].scale
 _FORWARD, _RELATIVE_SPEED, _ACCEL = PEER_FEATURES[0].scale, PEER_FEATURES[2].scale, PEER_FEATURES[5].scale
 
 
-class _Constant:
+class _Constant(Policy):
     """Always the same action."""
 
-    control, privileged = "brake", False
+    control = "brake"
 
     def __init__(self, name: str, action: float) -> None:
         self.name, self._action = name, action
@@ -47,10 +47,10 @@ class _Constant:
         return np.full(len(observation.ego), self._action)
 
 
-class RandomPolicy:
+class RandomPolicy(Policy):
     """Uniform actions from the episode's own stream."""
 
-    name, control, privileged = "random", "brake", False
+    name, control = "random", "brake"
 
     def __init__(self) -> None:
         self._seeds, self._decisions = np.zeros(0, np.uint64), np.zeros(0, np.int64)
@@ -111,7 +111,7 @@ def _rule(ego, peers, mask, threshold_mps2, standstill_m, braking, tuned, action
         actions[w] = braking[w] / MAX_BRAKE_MPS2
 
 
-class V2VRule:
+class V2VRule(Policy):
     """Brakes when a peer ahead reports hard braking, or the positions it heard call for it.
 
     Args:
@@ -122,7 +122,7 @@ class V2VRule:
             does not grow or both cars stand.
     """
 
-    control, privileged = "brake", False
+    control = "brake"
 
     def __init__(self, name: str, threshold_mps2: float, standstill_m: float, tuned: bool) -> None:
         self.name = name
@@ -143,7 +143,7 @@ class V2VRule:
         return actions
 
 
-class Oracle:
+class Oracle(Policy):
     """Brakes by the truth's required deceleration over all cars ahead, with 15 % to spare, and holds at standstill."""
 
     name, control, privileged = "oracle", "brake", True
@@ -163,7 +163,7 @@ class Oracle:
         return np.minimum(demand, MAX_BRAKE_MPS2) / MAX_BRAKE_MPS2
 
 
-class IdmPolicy:
+class IdmPolicy(Policy):
     """The Intelligent Driver Model on the truth, driving alone: what a perfect sensor and no radio can do."""
 
     name, control, privileged = "idm", "acceleration", True

@@ -29,13 +29,12 @@ ONNX_METADATA_KEY = "roadsense"
 _REMEDY = "train or export the policy again"
 
 
-class _Learned:
+class _Learned(Policy):
     """What both forms share: name, signature, and the memory of every world where the network has one."""
 
-    privileged = False
-
-    def __init__(self, name: str, signature: Signature) -> None:
+    def __init__(self, name: str, signature: Signature, path: Path | None = None) -> None:
         self.name, self.signature = name, signature
+        self.origin = {"weights_digest": signature.weights_digest, **({} if path is None else {"path": str(path)})}
         self.control, self.messages_per_peer = signature.control, signature.messages_per_peer
         self._hidden = self._cell = np.zeros((0, signature.widths.lstm), np.float32)
 
@@ -55,8 +54,10 @@ class _Learned:
 class DeepSetsPolicy(_Learned):
     """The network from its parameters: deterministic, the same bits alone and in a batch."""
 
-    def __init__(self, name: str, signature: Signature, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-        super().__init__(name, signature)
+    def __init__(
+        self, name: str, signature: Signature, tensors: Mapping[str, NDArray[np.float32]], path: Path | None = None
+    ) -> None:
+        super().__init__(name, signature, path)
         self._phi, self._head = _layers(tensors, "phi.layers"), _layers(tensors, "head")
         lstm = signature.widths.lstm
         self._memory = (
@@ -79,8 +80,8 @@ class DeepSetsPolicy(_Learned):
 class OnnxPolicy(_Learned):
     """The exported network on ONNX Runtime, one thread."""
 
-    def __init__(self, name: str, signature: Signature, session: Any) -> None:
-        super().__init__(name, signature)
+    def __init__(self, name: str, signature: Signature, session: Any, path: Path | None = None) -> None:
+        super().__init__(name, signature, path)
         self._session = session
 
     def act(self, observation: Observation, truth: Truth | None = None) -> NDArray[np.float64]:
@@ -168,7 +169,7 @@ def _open_onnx(path: Path, name: str) -> OnnxPolicy:
     metadata = session.get_modelmeta().custom_metadata_map
     if ONNX_METADATA_KEY not in metadata:
         raise RoadsenseError(f"{path}: was not exported by roadsense, it carries no signature; {_REMEDY}.")
-    return OnnxPolicy(name, parse_signature(metadata[ONNX_METADATA_KEY], path), session)
+    return OnnxPolicy(name, parse_signature(metadata[ONNX_METADATA_KEY], path), session, path)
 
 
 def load_policy(path: str | Path, name: str | None = None) -> Policy:
@@ -176,7 +177,7 @@ def load_policy(path: str | Path, name: str | None = None) -> Policy:
 
     Args:
         path: a run folder (``policy.safetensors`` and ``signature.json``) or an ``.onnx`` file.
-        name: of the policy in results; default: the folder's or file's own.
+        name: of the policy in results; default: the folder's name, or ``folder/file`` of an ``.onnx`` file.
 
     Raises:
         UsageError: there is nothing of that kind.
@@ -184,10 +185,12 @@ def load_policy(path: str | Path, name: str | None = None) -> Policy:
         InputMismatchError: the model reads another observation layout, or its weights are not the ones recorded.
     """
     path = Path(path)
-    name = name or path.resolve().name
+    where = path.resolve()
+    if name is None:
+        name = where.name if path.is_dir() else f"{where.parent.name}/{where.name}"
     if path.is_dir():
         signature = read_signature(path)
-        return DeepSetsPolicy(name, signature, read_weights(path, signature))
+        return DeepSetsPolicy(name, signature, read_weights(path, signature), path)
     if not path.exists():
         raise UsageError(f"{path}: no such run folder or .onnx file.")
     if path.suffix != ".onnx":

@@ -1,11 +1,17 @@
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
 from roadsense.convoy.player import Player
-from roadsense.evaluation.evaluate import EvaluationConfig, evaluate
+from roadsense.errors import UsageError
+from roadsense.evaluation.evaluate import EvaluationConfig, evaluate, find_policy
 from roadsense.evaluation.metrics import measure
 from roadsense.evaluation.rollout import play, record_observations
 from roadsense.policies.baselines import make_baseline
+
+from ..policies.networks import random_actor, write_run
 
 pytestmark = pytest.mark.usefixtures("require_sumo")
 
@@ -44,6 +50,33 @@ def test_evaluating_twice_gives_the_same_figures():
     found = [evaluate([make_baseline("random")], config, progress=False).document() for _ in range(2)]
     assert found[0] == found[1]
     assert found[0]["radio"] == "convoy"
+
+
+def test_figures_say_what_they_were_made_with(tmp_path):
+    write_run(tmp_path / "mine", random_actor())
+    policies = [find_policy(str(tmp_path / "mine")), find_policy("oracle")]
+    config = EvaluationConfig(episodes=2, split="val", radio="ideal")
+    found = evaluate(policies, config, progress=False).document()
+    mine, oracle = found["policies"]["mine"], found["policies"]["oracle"]
+    assert mine["path"] == str(tmp_path / "mine")
+    assert mine["weights_digest"] == json.loads((tmp_path / "mine" / "signature.json").read_text())["weights_digest"]
+    assert (mine["privileged"], oracle["privileged"]) == (False, True)
+    assert found["config"] == {
+        **dataclasses.asdict(EvaluationConfig()),
+        "episodes": 2,
+        "split": "val",
+        "radio": "ideal",
+    }
+    assert found["environment"]["versions"]["libsumo"]
+    assert "git_commit" in found["environment"]
+
+
+def test_two_policies_of_one_name_are_refused(tmp_path):
+    write_run(tmp_path / "none", random_actor())
+    for twice in (["none", "none"], [str(tmp_path / "none"), "none"]):
+        policies = [find_policy(name) for name in twice]
+        with pytest.raises(UsageError, match="two policies are named 'none'"):
+            evaluate(policies, EvaluationConfig(episodes=1), progress=False)
 
 
 def test_recorded_observations_are_what_the_policy_decided_on():

@@ -166,6 +166,28 @@ def test_a_run_killed_before_its_checksums_is_finished_by_the_same_command(finis
     subprocess.run(["sha256sum", "--quiet", "-c", listing.name], cwd=listing.parent, check=True)
 
 
+def test_going_on_at_another_commit_is_said_and_recorded_stage_by_stage(finished, monkeypatch, capsys):
+    folder, _ = finished
+    run = the_run(folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("roadsense.runs.git_state", lambda folder: ("d" * 40, False))
+    kept = {name: (run / name).read_bytes() for name in ("progress.json", "checksums.sha256")}
+    stages = json.loads(kept["progress.json"])
+    (run / "checksums.sha256").unlink()
+    (run / "progress.json").write_text(json.dumps({name: stages[name] for name in stages if name != "package"}))
+    try:
+        assert main([*PIPELINE]) == 0
+        begun = stages["generate"]["made_with"]["git_commit"]
+        assert f"begun at commit {begun[:12]}, goes on at dddddddddddd" in capsys.readouterr().err
+        found = json.loads((run / "progress.json").read_text())
+        assert [facts["made_with"]["git_commit"] for facts in found.values()] == [begun] * 5 + ["d" * 40]
+        assert main([*PIPELINE]) == 0
+        assert f"is complete already, made at commit {begun[:12]} and dddddddddddd" in capsys.readouterr().err
+    finally:
+        for name, whole in kept.items():
+            (run / name).write_bytes(whole)
+
+
 def test_other_inputs_under_the_same_name_are_refused(finished):
     folder, _ = finished
     run = the_run(folder)
@@ -282,6 +304,19 @@ def test_exporting_a_packaged_run_again_keeps_its_checksums_true(finished):
     assert main(["export", str(run)]) == 0
     assert (run / "model.onnx").read_bytes() == before
     subprocess.run(["sha256sum", "--quiet", "-c", "checksums.sha256"], cwd=run, check=True)
+
+
+def test_exporting_does_not_sign_what_was_changed(finished, capsys):
+    run = the_run(finished[0])
+    metrics, whole, signed = run / "metrics.json", (run / "metrics.json").read_bytes(), run / "checksums.sha256"
+    before = signed.read_bytes()
+    try:
+        metrics.write_bytes(whole.replace(b"0", b"1", 1))
+        assert main(["export", str(run)]) == 4
+        assert "metrics.json: is missing or has changed" in capsys.readouterr().err
+    finally:
+        metrics.write_bytes(whole)
+    assert signed.read_bytes() == before
 
 
 def test_actions_of_the_packaged_policy_need_no_torch(finished):
