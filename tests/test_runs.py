@@ -48,10 +48,8 @@ def test_stages_and_status_are_remembered(run):
     run.finish_stage("check", {"seconds": 2.5})
     again = RunFolder(run.path)
     assert again.status == "running train"
-    assert {name: facts["seconds"] for name, facts in again.finished_stages().items()} == {
-        "generate": 1.5,
-        "check": 2.5,
-    }
+    stages = again.finished_stages()
+    assert {name: facts["seconds"] for name, facts in stages.items()} == {"generate": 1.5, "check": 2.5}
 
 
 def test_every_stage_records_the_commit_it_was_made_with(run, monkeypatch):
@@ -114,9 +112,8 @@ def checkout(tmp_path, monkeypatch):
     root = tmp_path / "checkout"
 
     def git(*arguments):
-        return subprocess.run(
-            ["git", "-C", root, *arguments], check=True, capture_output=True, text=True
-        ).stdout.strip()
+        command = ["git", "-C", root, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     (root / "mine").mkdir(parents=True)
     (root / "mine" / "__init__.py").write_text("")
