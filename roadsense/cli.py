@@ -24,6 +24,7 @@ from roadsense.errors import (
     UsageError,
     nearest,
 )
+from roadsense.extras import missing
 
 _Asked = TypeVar("_Asked")
 
@@ -156,17 +157,30 @@ def _evaluate(arguments: list[str]) -> None:
         write_episodes(asked.csv, result.rows)
 
 
+def _taken(flag: str, arguments: list[str], default: str) -> tuple[str, list[str]]:
+    """Value of a flag, given as two words or with "=", and the other arguments.
+
+    Raises:
+        UsageError: it has no value.
+    """
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == flag and equals:
+            return value, arguments[:place] + arguments[place + 1 :]
+        if name == flag:
+            if place + 1 == len(arguments):
+                raise UsageError(f"{flag} needs a value, a preset or a YAML file.")
+            return arguments[place + 1], arguments[:place] + arguments[place + 2 :]
+    return default, arguments
+
+
 def _train(arguments: list[str]) -> None:
     """Trains a policy on a dataset: --config (a preset or YAML file) first, then every other flag over it."""
     from roadsense.training.config import TrainConfig, read_train_config
 
-    preset = "standard"
-    if "--config" in arguments[:-1]:
-        place = arguments.index("--config")
-        preset = arguments[place + 1]
-        arguments = arguments[:place] + arguments[place + 2 :]
-    about = "Trains a policy. --config PRESET|FILE.yaml (quick, standard) comes first, every flag below goes over it."
-    config = _parse(TrainConfig, "train", arguments, default=read_train_config(preset), description=about)
+    preset, rest = _taken("--config", arguments, "standard")
+    about = "Trains a policy. --config PRESET|FILE.yaml (quick, standard) is read first, every flag below goes over it."
+    config = _parse(TrainConfig, "train", rest, default=read_train_config(preset), description=about)
     from roadsense.training.sb3 import train
 
     train(config)
@@ -225,6 +239,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"roadsense: {verb} was stopped; the same command does it again.", file=sys.stderr)
         return EXIT_RESUMABLE
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("roadsense"):
+            raise
+        print(f"roadsense: {missing(error.name)}", file=sys.stderr)
+        return EXIT_ERROR
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         print(f"roadsense: {place}{error.strerror or error}; free space or choose other folders.", file=sys.stderr)

@@ -16,6 +16,7 @@ from roadsense.convoy.source import BUILT_IN
 from roadsense.convoy.world import MAX_PEERS
 from roadsense.datasets.config import GenerateConfig
 from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError, UsageError, nearest
+from roadsense.extras import require
 from roadsense.files import write_json, write_text
 from roadsense.manifest import MANIFEST_NAME
 from roadsense.runs import COMPLETE, RunFolder, canonical_digest, environment
@@ -96,11 +97,13 @@ class Pipeline:
 
     Raises:
         UsageError, ScenarioError, ParamsError: an input is missing or wrong; nothing was written.
+        RoadsenseError: a library that a stage needs is not installed.
     """
 
     def __init__(self, config: PipelineConfig) -> None:
         from roadsense.datasets.generate import identify
 
+        require("train", "onnx")
         self.config = config
         self.sizes = PRESETS[config.preset]
         self.dataset_id, inputs = identify(config.generate)

@@ -14,10 +14,13 @@ from pathlib import Path
 
 from roadsense.episode_spec import EPISODE_NAME, EpisodeSpec, read_episode
 from roadsense.errors import ScenarioError
-from roadsense.vehicles import RouteFiles, Vehicle, parse_xml
+from roadsense.vehicles import RouteFiles, Vehicle, parse_xml, read_time_s
 
 EGO_ID = "V001"
 CONFIG_NAME = "scenario.sumocfg"
+
+_FOLLOWED = ("net-file", "route-files", "additional-files", "begin")
+_ALWAYS = (("step-length", "0.1"), ("time-to-teleport", "-1"), ("collision.action", "warn"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,8 @@ class Scenario:
     vehicles: tuple[Vehicle, ...]
     has_flows: bool
     """Vehicles may appear that ``vehicles`` does not list."""
+    left_out: tuple[str, ...]
+    """What the files state and is not followed: options of the configuration, elements that are no traffic."""
     episode: EpisodeSpec
 
     @property
@@ -77,11 +82,19 @@ def _config_file(path: Path) -> Path:
 def _begin_s(root: ET.Element, config: Path) -> float:
     begin = root.find(".//begin")
     text = begin.get("value", "0") if begin is not None else "0"
-    parts = text.split(":")  # SUMO also takes [days:]hours:minutes:seconds
     try:
-        return sum(float(part) * unit for part, unit in zip(reversed(parts), (1, 60, 3600, 86400), strict=False))
+        return read_time_s(text)
     except ValueError:
         raise ScenarioError(f"{config}: begin is {text!r}; give seconds.") from None
+
+
+def _ignored_options(root: ET.Element) -> list[str]:
+    """Names of the options that a configuration states and nobody follows."""
+    options = [option for section in root for option in (list(section) or [section])]
+    return sorted({
+        option.tag for option in options
+        if option.tag not in _FOLLOWED and (option.tag, option.get("value")) not in _ALWAYS
+    })  # fmt: skip
 
 
 def read_scenario(path: str | Path, scenario_id: str | None = None) -> Scenario:
@@ -117,5 +130,6 @@ def read_scenario(path: str | Path, scenario_id: str | None = None) -> Scenario:
         begin_s=_begin_s(root, config),
         vehicles=(ego, *others),
         has_flows=routes.has_flows,
+        left_out=(*_ignored_options(root), *sorted(routes.left_out)),
         episode=read_episode(folder / EPISODE_NAME),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,15 @@ from roadsense.errors import ScenarioError
 
 RADIO_PARAM = "roadsense.radio"
 """A ``<param>`` of a vType or vehicle: "false" takes its radio away."""
+
+TRAFFIC_TAGS = frozenset({
+    "vType", "vTypeDistribution", "route", "routeDistribution", "vehicle", "trip", "flow",
+    "busStop", "parkingArea", "chargingStation", "tlLogic", "variableSpeedSign",
+})  # fmt: skip
+"""What of route and additional files is traffic; detectors and other outputs would write files and are left out."""
+
+_DEPARTS_LATER = ("triggered", "containerTriggered", "split", "begin", "now")
+"""Words that SUMO takes for a departure: the engine says when it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +79,26 @@ class VehicleType:
 
     @property
     def transmits(self) -> bool:
-        return self.params.get(RADIO_PARAM, "true").strip().lower() not in ("false", "0")
+        return _has_radio(self.params)
+
+
+def _has_radio(params: Mapping[str, str]) -> bool:
+    return params.get(RADIO_PARAM, "true").strip().lower() not in ("false", "0")
+
+
+def read_time_s(text: str) -> float:
+    """Seconds of a time as SUMO writes it: seconds, or ``[days:]hours:minutes:seconds``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    parts = text.split(":")
+    if len(parts) > 4:
+        raise ValueError(f"{text!r} is no time")
+    seconds = sum(float(part) * unit for part, unit in zip(reversed(parts), (1, 60, 3600, 86400), strict=False))
+    if not math.isfinite(seconds):
+        raise ValueError(f"{text!r} is no time")
+    return seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +196,13 @@ class RouteFiles:
         self.routes: dict[str, tuple[str, ...]] = {}
         self.vehicles: dict[str, Vehicle] = {}
         self.has_flows = False
+        self.left_out: set[str] = set()
+        """Elements that are no traffic, as ``<tag> in file``."""
 
     def read(self, path: Path) -> None:
         for element in parse_xml(path):
+            if element.tag not in TRAFFIC_TAGS:
+                self.left_out.add(f"<{element.tag}> in {path.name}")
             if element.tag == "vType":
                 self.types[element.get("id", "")] = _vehicle_type(element, path)
             elif element.tag == "route":
@@ -178,8 +211,8 @@ class RouteFiles:
                 self._vehicle(element, path)
             elif element.tag == "trip":
                 self._unstated(element, path)
-            elif element.tag in ("flow", "vTypeDistribution", "routeDistribution"):
-                self.has_flows = self.has_flows or element.tag == "flow"
+            elif element.tag == "flow":
+                self.has_flows = True
 
     def _type_of(self, element: ET.Element) -> VehicleType | None:
         """The vehicle's type; None where only SUMO can tell it (a distribution, or a type defined elsewhere)."""
@@ -190,9 +223,12 @@ class RouteFiles:
 
     def _depart(self, element: ET.Element, path: Path) -> float:
         text = element.get("depart", "0")
-        if not _is_number(text):
-            raise ScenarioError(f"{path}: vehicle {element.get('id')!r} has depart={text!r}; give a number.")
-        return float(text)
+        if text in _DEPARTS_LATER:
+            return math.inf
+        try:
+            return read_time_s(text)
+        except ValueError:
+            raise ScenarioError(f"{path}: vehicle {element.get('id')!r} has depart={text!r}; give seconds.") from None
 
     def _vehicle(self, element: ET.Element, path: Path) -> None:
         inner = element.find("route")
@@ -204,7 +240,6 @@ class RouteFiles:
         known_type = self._type_of(element)
         vehicle_type = known_type or VehicleType(id=element.get("type", ""))
         params = {child.get("key", ""): child.get("value", "") for child in element.findall("param")}
-        own_radio = params.get(RADIO_PARAM, "true").strip().lower() not in ("false", "0")
         plain = not any(child.tag in ("stop", "stopOffset") for child in element)
         lane, position, speed = numbers or (0, 0.0, 0.0)
         self._add(
@@ -217,7 +252,7 @@ class RouteFiles:
                 depart_pos_m=position,
                 depart_speed_mps=speed,
                 stated=numbers is not None and known_type is not None and bool(edges) and plain,
-                transmits=vehicle_type.transmits and own_radio,
+                transmits=vehicle_type.transmits and _has_radio(params),
             ),
             path,
         )

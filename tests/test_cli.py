@@ -159,3 +159,41 @@ def test_the_program_hands_its_code_on_and_takes_underscores_in_options(tmp_path
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (EXIT_ERROR, "")
     assert last_line(done.stderr).startswith(f"roadsense: {tmp_path / 'manifest.json'}: no such file")
+
+
+@pytest.mark.parametrize("form", [["--config=quik"], ["--config", "quik"]])
+def test_a_preset_may_be_given_either_way(said, form: list[str]) -> None:
+    assert said("train", *form)[::2] == (EXIT_USAGE, "roadsense: preset 'quik' is unknown; did you mean 'quick'?\n")
+
+
+def test_a_flag_without_its_value_is_one_sentence(said) -> None:
+    assert said("train", "--config")[::2] == (
+        EXIT_USAGE,
+        "roadsense: --config needs a value, a preset or a YAML file.\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("without", "arguments", "extra"),
+    [
+        ("torch", ["train", "--config", "quick", "--run-dir", "{}/run"], "train"),
+        ("torch", ["export", "{}"], "train"),
+        ("stable_baselines3", ["pipeline", "--preset", "quick", "--runs-dir", "{}/runs"], "train"),
+        ("onnx", ["pipeline", "--preset", "quick", "--dry-run"], "train"),
+        ("onnxruntime", ["pipeline", "--preset", "quick"], "onnx"),
+        ("safetensors", ["evaluate", "--policy", "{}", "--episodes", "1"], "train"),
+    ],
+)
+def test_a_part_that_is_not_installed_is_one_sentence_before_anything_is_written(
+    without: str, arguments: list[str], extra: str, tmp_path: Path
+) -> None:
+    write_run(tmp_path / "made")
+    before = sorted(tmp_path.rglob("*"))
+    code = f"import sys; sys.modules[{without!r}] = None; from roadsense.cli import main; sys.exit(main(sys.argv[1:]))"
+    given = [argument.format(tmp_path / "made") for argument in arguments]
+    run = subprocess.run(
+        [sys.executable, "-c", code, *given], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    told = f'roadsense: {without} is not installed; install it with: pip install "roadsense[{extra}]".\n'
+    assert (run.returncode, run.stdout, run.stderr) == (EXIT_ERROR, "", told)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from roadsense.convoy.source import open_source
 from roadsense.episode_spec import EpisodeSpec
 from roadsense.errors import ScenarioError
 from roadsense.scenario import Scenario, read_scenario
@@ -142,7 +143,9 @@ def test_two_networks_or_none_are_refused(copy: Path) -> None:
         ('minGap="2.5"', 'minGap="wide"', ("vType 'ego' has minGap='wide'; give a number.",)),
         ('tau="1.0"', 'tau="nan"', ("vType 'ego' has tau='nan'; give a number.",)),
         ('speedFactor="1"', 'speedFactor="fast"', ("vType 'ego' has speedFactor='fast'; give a number.",)),
-        ('depart="0"', 'depart="soon"', ("vehicle 'V005' has depart='soon'; give a number.",)),
+        ('depart="0"', 'depart="soon"', ("vehicle 'V005' has depart='soon'; give seconds.",)),
+        ('depart="0"', 'depart="1:2:3:4:5"', ("vehicle 'V005' has depart='1:2:3:4:5'; give seconds.",)),
+        ('depart="0"', 'depart="inf"', ("vehicle 'V005' has depart='inf'; give seconds.",)),
         ('departPos="200"', 'departPos="nan"', ("vehicle 'V001' has departPos='nan'; give a finite number.",)),
         ('departSpeed="20"', 'departSpeed="inf"', ("vehicle 'V005' has departSpeed='inf'; give a finite number.",)),
     ],
@@ -158,6 +161,31 @@ def test_a_begin_that_is_no_time_is_refused_and_clock_times_are_read(copy: Path)
     assert read_scenario(copy).begin_s == 3630.0
     _replace(copy / "scenario.sumocfg", '<begin value="1:00:30"/>', '<begin value="noon"/>')
     _refused(copy, "scenario.sumocfg: begin is 'noon'; give seconds.")
+
+
+@pytest.mark.parametrize(("depart", "seconds"), [("0:00:00", 0.0), ("1:00:02.5", 3602.5), ("-1", -1.0)])
+def test_departures_may_be_clock_times(copy: Path, depart: str, seconds: float) -> None:
+    file = copy / "vehicles.rou.xml"
+    file.write_text(file.read_text().replace('depart="0"', f'depart="{depart}"'))
+    assert {vehicle.depart_s for vehicle in read_scenario(copy).vehicles} == {seconds}
+
+
+def test_a_departure_in_words_is_the_engine_s_to_know(copy: Path) -> None:
+    _replace(copy / "vehicles.rou.xml", 'id="V001" type="ego" depart="0"', 'id="V001" type="ego" depart="triggered"')
+    assert not read_scenario(copy).exact
+
+
+def test_what_is_not_followed_is_named(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert read_scenario(copy).left_out == ()
+    _replace(copy / "scenario.sumocfg", '<step-length value="0.1"/>', '<end value="9"/><step-length value="1"/>')
+    _replace(copy / "scenario.sumocfg", "</input>", '</input><fcd-output value="trace.xml"/>')
+    _replace(copy / "vehicles.rou.xml", "</routes>", '<inductionLoop id="i"/><person id="p"/><person id="q"/></routes>')
+    named = ("end", "fcd-output", "step-length", "<inductionLoop> in vehicles.rou.xml", "<person> in vehicles.rou.xml")
+    assert read_scenario(copy).left_out == named
+    source = open_source(scenario=str(copy))
+    source.all()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == f"{copy / 'scenario.sumocfg'}: is played without what it states by {', '.join(named)}."
 
 
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:

@@ -313,6 +313,15 @@ class ConvoyWorlds:
         info["beacons_lost"] = radio.lost[:, 1:]
         return info
 
+    def line(self, world: int) -> str:
+        """A world in one line of text: time, own speed, gap, request, hazard phase, peers heard."""
+        record, speed_mps = self.records[world], self.traffic.state.speed_mps[world, EGO]
+        return (
+            f"t={record['step'] * STEP_S:5.1f} s  v={speed_mps:5.2f} m/s  gap={record['gap_m']:6.1f} m"
+            f"  action={record['action']:5.2f}  hazard={('none yet', 'active', 'over')[record['hazard_phase']]}"
+            f"  heard={int(self.observation.peer_mask[world].sum())}"
+        )
+
     def close(self) -> None:
         """Closes the engine; calling it again does nothing."""
         self.traffic.close()
@@ -320,3 +329,6 @@ class ConvoyWorlds:
 
 INFO_SCALARS = ("gap_m", "closing_speed_mps", "required_decel_mps2", "hazard_phase", "hazard_rank", "end_reason")
 """Keys of ``info`` with one number a world."""
+
+RENDERING: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": round(1 / STEP_S)}
+"""What Gymnasium asks of the metadata of whoever shows :meth:`ConvoyWorlds.line`."""

@@ -9,13 +9,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from roadsense.convoy.core import HORIZON_STEPS, INFO_SCALARS
+from roadsense.convoy.core import HORIZON_STEPS, INFO_SCALARS, RENDERING
 from roadsense.convoy.player import Player
 from roadsense.convoy.reward import REWARD_TERMS
 from roadsense.convoy.spaces import action_space, observation_space
 from roadsense.convoy.world import MAX_PEERS, is_termination, is_truncation
 from roadsense.errors import ActionError
-from roadsense.traffic.base import EGO, STEP_S
 
 _FIRST = np.ones(1, np.bool_)
 
@@ -132,7 +131,7 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         ParamsError: Radio parameters are not valid.
     """  # noqa: E501
 
-    metadata = {"render_modes": ["ansi"], "render_fps": round(1 / STEP_S)}
+    metadata = RENDERING
 
     def __init__(
         self,
@@ -215,13 +214,7 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         if self.render_mode is None:
             gym.logger.warn('render() needs render_mode="ansi" at gym.make.')
             return None
-        record, state = self._record, self.worlds.traffic.state
-        heard = int(self.worlds.observation.peer_mask[0].sum())
-        return (
-            f"t={record['step'] * STEP_S:5.1f} s  v={state.speed_mps[0, EGO]:5.2f} m/s  gap={record['gap_m']:6.1f} m"
-            f"  action={record['action']:5.2f}  hazard={('none yet', 'active', 'over')[record['hazard_phase']]}"
-            f"  heard={heard}"
-        )
+        return self.worlds.line(0)
 
     def close(self) -> None:
         """Gives the engine back; calling it again does nothing."""

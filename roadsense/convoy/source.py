@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from roadsense.errors import UsageError, nearest
 from roadsense.manifest import SPLITS, read_dataset
 from roadsense.randomness import Purpose, generator
 from roadsense.scenario import Scenario, read_scenario
+
+log = logging.getLogger(__name__)
 
 BUILT_IN = ("straight", "curve", "arterial")
 """Base scenarios played when nothing else is asked for; each has four peers."""
@@ -54,8 +57,13 @@ class ScenarioSource:
         if scenario_id not in self._paths:
             raise UsageError(f"scenario_id {scenario_id!r} is unknown; {nearest(str(scenario_id), self._paths)}")
         if scenario_id not in self._cache:
-            self._cache[scenario_id] = read_scenario(self._paths[scenario_id], scenario_id)
+            self._keep(read_scenario(self._paths[scenario_id], scenario_id))
         return self._cache[scenario_id]
+
+    def _keep(self, played: Scenario) -> None:
+        self._cache[played.scenario_id] = played
+        if played.left_out:
+            log.warning("%s: is played without what it states by %s.", played.source, ", ".join(played.left_out))
 
     def all(self) -> list[Scenario]:
         """Every scenario of the list, read."""
@@ -106,7 +114,7 @@ def open_source(
             raise UsageError("scenario= excludes dataset_dir= and scenario_list=; give one or the other.")
         played = read_scenario(scenario)
         source = ScenarioSource([(played.scenario_id, played.path)], walk=True)
-        source._cache[played.scenario_id] = played
+        source._keep(played)
         return source
     if dataset_dir is not None:
         dataset = read_dataset(dataset_dir)

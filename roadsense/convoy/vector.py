@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from roadsense.convoy.core import HORIZON_STEPS
+from roadsense.convoy.core import HORIZON_STEPS, RENDERING
 from roadsense.convoy.player import Player
 from roadsense.convoy.spaces import action_space, observation_space
 from roadsense.convoy.world import MAX_PEERS, is_termination, is_truncation
@@ -36,6 +36,7 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         max_peers: int = MAX_PEERS,
         messages_per_peer: int = 1,
         horizon_steps: int = HORIZON_STEPS,
+        render_mode: str | None = None,
         **kwargs: Any,
     ) -> None:
         self.closed = True  # until there is something to close
@@ -44,9 +45,13 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         modes = [mode.value for mode in AutoresetMode]
         if not isinstance(autoreset_mode, AutoresetMode) and autoreset_mode not in modes:
             raise UsageError(f"autoreset_mode {autoreset_mode!r} is unknown; {nearest(autoreset_mode, modes)}")
-        self.num_envs = num_envs
+        if render_mode is not None and render_mode not in RENDERING["render_modes"]:
+            raise UsageError(
+                f"render_mode {render_mode!r} is unknown; {nearest(render_mode, RENDERING['render_modes'])}"
+            )
+        self.num_envs, self.render_mode = num_envs, render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {"autoreset_mode": self.autoreset_mode}
+        self.metadata = {**RENDERING, "autoreset_mode": self.autoreset_mode}
         self.player = Player(
             num_envs, control=control, max_peers=max_peers, messages_per_peer=messages_per_peer,
             horizon_steps=horizon_steps, **kwargs,
@@ -146,6 +151,13 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
                 value = value.copy()
             info[name], info[f"_{name}"] = value, present.copy()
         return info
+
+    def render(self) -> tuple[str, ...] | None:  # type: ignore[override]
+        """One line of text a world, as :meth:`roadsense.convoy.env.ConvoyEnv.render`."""
+        if self.render_mode is None:
+            gym.logger.warn('render() needs render_mode="ansi" at gym.make_vec.')
+            return None
+        return tuple(self.worlds.line(world) for world in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Gives the engines back."""

@@ -17,7 +17,7 @@ def clopper_pearson(count: int, total: int, confidence: float = CONFIDENCE) -> t
     Source: Clopper and Pearson, Biometrika 26 (1934), by quantiles of the beta distribution. With ``total`` = 0 nothing
     is known: (0, 1).
     """
-    from scipy.stats import beta
+    from scipy.stats import beta  # here, because it takes longer to load than all else
 
     if not 0 <= count <= total:
         raise ValueError(f"count {count} must lie between 0 and total {total}")

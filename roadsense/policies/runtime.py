@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from roadsense.convoy.observation import NUM_EGO, NUM_PEER, Observation
 from roadsense.errors import InputMismatchError, RoadsenseError, UsageError
+from roadsense.extras import missing
 from roadsense.policies.base import Policy, Truth
 from roadsense.policies.forward import decide
 from roadsense.policies.signature import (
@@ -133,8 +134,8 @@ def read_weights(folder: Path, signature: Signature) -> dict[str, NDArray[np.flo
     try:
         from safetensors import SafetensorError
         from safetensors.numpy import load
-    except ImportError:
-        raise RoadsenseError("safetensors is not installed; install roadsense[train], or give an .onnx file.") from None
+    except ImportError as error:
+        raise missing(error.name or "safetensors") from None
     path = folder / WEIGHTS_NAME
     try:
         tensors = load(path.read_bytes())
@@ -154,8 +155,8 @@ def read_weights(folder: Path, signature: Signature) -> dict[str, NDArray[np.flo
 def _open_onnx(path: Path, name: str) -> OnnxPolicy:
     try:
         import onnxruntime
-    except ImportError:
-        raise RoadsenseError("onnxruntime is not installed; install roadsense[onnx] to run an .onnx file.") from None
+    except ImportError as error:
+        raise missing(error.name or "onnxruntime") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

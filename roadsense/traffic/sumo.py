@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import logging
 import math
 import shutil
 import tempfile
@@ -27,9 +26,7 @@ from roadsense.randomness import Purpose, derive_seed
 from roadsense.scenario import EGO_ID, Scenario
 from roadsense.traffic.base import EGO, MAX_WAIT_S, STEP_S, Traffic, TrafficState
 from roadsense.traffic.route import RouteCatalogue, lane_path
-from roadsense.vehicles import Vehicle, VehicleType
-
-log = logging.getLogger(__name__)
+from roadsense.vehicles import TRAFFIC_TAGS, Vehicle, VehicleType
 
 SUMO_OPTIONS = (
     "--step-length", str(STEP_S), "--default.speeddev", "0", "--time-to-teleport", "-1",
@@ -61,12 +58,6 @@ _KRAUSS_ATTRIBUTES = {
     "carFollowModel", "length", "minGap", "accel", "decel", "emergencyDecel", "apparentDecel", "tau", "sigma",
     "maxSpeed", "speedFactor", "speedDev", "color", "guiShape", "vClass", "width", "height",
 }  # fmt: skip
-
-_KEPT_TAGS = {
-    "vType", "vTypeDistribution", "route", "routeDistribution", "vehicle", "trip", "flow",
-    "busStop", "parkingArea", "chargingStation", "tlLogic", "variableSpeedSign",
-}  # fmt: skip
-"""What of foreign route and additional files reaches SUMO; detectors and other outputs would write files."""
 
 
 def _reason(error: Exception) -> str:
@@ -180,10 +171,8 @@ class SumoTraffic(Traffic):
     def _filtered(self, file: Path, without: set[str]) -> Path:
         root = ET.parse(file).getroot()
         for element in list(root):
-            if element.tag not in _KEPT_TAGS:
-                log.warning("%s: <%s> is left out: only traffic is read from foreign files.", file, element.tag)
-                root.remove(element)
-            elif element.tag == "vehicle" and element.get("id") in without:
+            placed = element.tag == "vehicle" and element.get("id") in without
+            if placed or element.tag not in TRAFFIC_TAGS:
                 root.remove(element)
         if self._scratch is None:
             self._scratch = Path(tempfile.mkdtemp(prefix="roadsense-"))

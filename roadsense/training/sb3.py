@@ -184,7 +184,7 @@ def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback 
     if earlier is not None and earlier.get("finished"):
         return earlier
     run_dir = Path(config.run_dir)
-    if earlier is None:  # a training that was killed before its first checkpoint
+    if earlier is None and (run_dir / LOG_NAME).is_file():  # of a training that was killed before its first checkpoint
         shutil.rmtree(run_dir / TENSORBOARD_DIR, ignore_errors=True)
     torch.set_num_threads(config.torch_threads)
     env = ConvoyVecEnv(

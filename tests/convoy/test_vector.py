@@ -12,6 +12,7 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 import roadsense  # noqa: F401
 from roadsense._data import scenarios_dir
 from roadsense.convoy.env import ConvoyEnv
+from roadsense.convoy.vector import ConvoyVectorEnv
 from roadsense.errors import TrafficError, UsageError
 
 pytestmark = pytest.mark.usefixtures("require_sumo")
@@ -234,3 +235,27 @@ def test_worlds_that_nobody_seeded_draw_their_own_seeds(scene):
         assert not np.array_equal(drawn["ego"], zero["ego"])
     finally:
         envs.close()
+
+
+def test_ansi_renders_one_line_a_world_and_each_is_that_of_the_single_environment(scene):
+    envs = gym.make_vec("Convoy-v0", render_mode="ansi", **arguments(scene))
+    single = gym.make("Convoy-v0", scenario=scene, render_mode="ansi")
+    try:
+        envs.reset(seed=SEED)
+        envs.step(np.zeros((WORLDS, 1), np.float32))
+        shown = envs.render()
+        assert len(shown) == WORLDS and len(set(shown)) == WORLDS
+        for world, line in enumerate(shown):
+            single.reset(seed=SEED + world)
+            single.step([0.0])
+            assert single.render() == line
+    finally:
+        envs.close()
+        single.close()
+
+
+def test_an_unknown_render_mode_is_refused_and_none_shows_nothing(batches, scene):
+    with pytest.raises(UsageError, match="render_mode 'human' is unknown"):
+        ConvoyVectorEnv(2, render_mode="human", scenario=scene)
+    with pytest.warns(UserWarning, match="needs render_mode"):
+        assert batches[AutoresetMode.DISABLED].render() is None
