@@ -242,12 +242,12 @@ def test_ansi_renders_one_line_a_world_and_each_is_that_of_the_single_environmen
     single = gym.make("Convoy-v0", scenario=scene, render_mode="ansi")
     try:
         envs.reset(seed=SEED)
-        envs.step(np.zeros((WORLDS, 1), np.float32))
+        envs.step(np.arange(WORLDS, dtype=np.float32)[:, None])
         shown = envs.render()
         assert len(shown) == WORLDS and len(set(shown)) == WORLDS
         for world, line in enumerate(shown):
             single.reset(seed=SEED + world)
-            single.step([0.0])
+            single.step([float(world)])
             assert single.render() == line
     finally:
         envs.close()
