@@ -46,7 +46,8 @@ PRESETS = {
     "quick": Preset(train=32, val=16, eval=24, episodes=48, parity_episodes=10),
     "standard": Preset(train=160, val=60, eval=120, episodes=240, parity_episodes=40),
 }
-"""``quick`` shows that everything works; ``standard`` trains as long as it takes. Each has its training preset too."""
+"""``quick`` shows that everything works; ``standard`` trains as long as it takes. Each trains by the training preset of
+its name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,10 @@ _BRAKE = int(Control.BRAKE)
 
 @kernel
 def requested_decel(action, control):
-    """Deceleration the policy asks for [m/s²], 0 where it asks for none."""
+    """Deceleration the policy asks for [m/s²], 0 where it asks for none.
+
+    ``action`` lies within :func:`action_bounds` of ``control``, a value of :class:`Control`.
+    """
     if control == _BRAKE:
         return MAX_BRAKE_MPS2 * action if action >= DEAD_BAND else 0.0
     return max(0.0, -MAX_BRAKE_MPS2 * action)
@@ -51,6 +54,12 @@ def commanded_accel(world, action, control, driver):
 
     Under ``brake`` the harder of both brakes. Under ``acceleration`` the policy drives alone; -1 is full braking, 0 no
     acceleration, +1 the vehicle's full acceleration.
+
+    Args:
+        world: its record.
+        action: within :func:`action_bounds`.
+        control: a value of :class:`Control`.
+        driver: the driver's wish [m/s²].
     """
     if control != _BRAKE:
         return MAX_BRAKE_MPS2 * action if action < 0.0 else world.max_accel_mps2 * action
@@ -61,7 +70,10 @@ def commanded_accel(world, action, control, driver):
 
 @kernel
 def auto_hold(world, speed, accel):
-    """Keeps a car that the assistant braked below 1 m/s at a standstill while the driver does not look."""
+    """Acceleration [m/s²] that keeps a car at a standstill which the assistant braked while the driver does not look.
+
+    Takes its speed [m/s] and the acceleration [m/s²] that was asked for.
+    """
     if is_attentive(world):
         world.held = False
     elif world.demand_mps2 > 0.0 and speed < HOLD_BELOW_MPS:
@@ -71,7 +83,7 @@ def auto_hold(world, speed, accel):
 
 @kernel
 def actuate(world, speed, accel):
-    """Next speed [m/s] after the first-order actuator and the vehicle's limits."""
+    """Next speed [m/s] after the first-order actuator and the vehicle's limits, from speed [m/s] and wish [m/s²]."""
     accel = min(max(accel, -MAX_BRAKE_MPS2), world.max_accel_mps2)
     world.actuator_accel_mps2 += _LAG_FACTOR * (accel - world.actuator_accel_mps2)
     faster = speed + world.actuator_accel_mps2 * STEP_S
@@ -83,7 +95,7 @@ def actuate(world, speed, accel):
 
 @kernel
 def steer_ego(world, traffic, routes, targets, w, action, control):
-    """Decides the ego's next speed."""
+    """Decides the next speed of world ``w``'s ego for an action within :func:`action_bounds`."""
     speed = traffic.speed_mps[w, EGO]
     driver = driver_accel(world, traffic, routes, w) if control == _BRAKE else 0.0
     world.action = action

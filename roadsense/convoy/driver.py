@@ -38,7 +38,14 @@ def look(world, traffic, w):
 
 @kernel
 def desired_speed(routes, route, position, speed_factor):
-    """Speed the driver would like on a free road [m/s]: the limit here, eased toward lower limits ahead."""
+    """Speed the driver would like on a free road [m/s]: the limit here, eased toward lower limits ahead.
+
+    Args:
+        routes: table of all routes.
+        route: which of them.
+        position: along it [m].
+        speed_factor: desired speed in units of the limit.
+    """
     first, last = routes.first_limit[route], routes.first_limit[route + 1]
     desired = routes.limit_mps[first] * speed_factor
     for piece in range(first, last):
@@ -58,6 +65,15 @@ def idm(speed, desired, gap, closing, max_accel, headway, min_gap):
 
     The free-road term is floored at the deceleration a driver uses for a lower limit, or passing a sign would be an
     emergency stop. Source: Treiber, Hennecke, Helbing, Phys. Rev. E 62 (2000).
+
+    Args:
+        speed: own speed v [m/s].
+        desired: speed v0 on a free road [m/s].
+        gap: g, bumper to bumper [m]; infinite without a leader.
+        closing: Δv, own speed minus the leader's [m/s].
+        max_accel: a [m/s²].
+        headway: T [s].
+        min_gap: s0 [m].
     """
     free = 1.0 - (speed / max(desired, 0.1)) ** 4
     free = max(free, -LIMIT_DECEL_MPS2 / max_accel)

@@ -95,8 +95,8 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     ## Info
 
     Fixed keys: `reward_terms` (dict of five), `gap_m` (infinite without a car ahead), `closing_speed_mps`,
-    `required_decel_mps2` (over all cars ahead), `hazard_phase` (0 none yet, 1 active, 2 over), `hazard_rank` (1 = next
-    car ahead, 0 = no hazard), `end_reason`, `beacons_received` and `beacons_lost` of this step (length `max_peers`). All
+    `required_decel_mps2` (over all cars ahead), `hazard_phase` (0 none yet, 1 active, 2 over), `hazard_rank` (1 = the
+    next car ahead that transmits, 0 = no hazard), `end_reason`, `beacons_received` and `beacons_lost` of this step (length `max_peers`). All
     of it is the truth: it is for metrics, never for a policy.
 
     ## Seeds

@@ -1,6 +1,6 @@
 """What the policy sees: the ego's own sensors, and a set of what its peers told it.
 
-Layout (each feature is clipped to ``low``..``high`` after division by its scale):
+Every feature is divided by its scale and then clipped; :data:`EGO_FEATURES` and :data:`PEER_FEATURES` are the layout.
 """
 
 from __future__ import annotations

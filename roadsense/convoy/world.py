@@ -73,7 +73,7 @@ WORLD_DTYPE = np.dtype(
         ("step", np.int64),
         # --- hazard, drawn at reset
         ("hazard_kind", np.int64),
-        ("hazard_rank", np.int64),
+        ("hazard_rank", np.int64),  # of the target among the transmitting cars ahead, 1: the next one; 0: no hazard
         ("hazard_target", np.int64),  # column, -1: none
         ("hazard_decel_mps2", np.float64),
         ("onset_step", np.int64),

@@ -19,6 +19,14 @@ from roadsense.espnow.params import Gps, Noise, Share, least_mean_burst
 _SHAPE = 1.6  # of the gamma in the shipped profiles
 _RANGE_M, _GPS_RATE_HZ, _GPS_TAU_S = 450.0, 1.0, 60.0
 
+_UNUSED = {
+    "latency": ("notes",),
+    "burst_loss": ("loss_multiplier", "max_loss_cap", "max_burst_length"),
+    "sensor_noise": ("gyro_std_rad_s", "mag_std_ut"),
+    "domain_randomization": ("jitter_std_range_ms",),
+}
+"""What is read, and has no counterpart in today's layout."""
+
 Positive = Annotated[float, Field(gt=0, le=1000)]
 
 
@@ -121,10 +129,16 @@ def from_flat(document: dict[str, Any], name: str, where: str) -> dict[str, Any]
     except ValidationError as error:
         raise ParamsError(f"{where}: {explain(error, _FlatParams)}. Correct it.") from None
     noise = flat.sensor_noise_driving or flat.sensor_noise
+    unused = [f"{section}.{name}" for section, names in _UNUSED.items() for name in names
+              if name in document.get(section, {})]  # fmt: skip
     return {
         "schema_version": 1,
         "name": name,
-        "provenance": {"source": f"{where}, in the older flat layout", "metadata": str(flat.metadata or "none")},
+        "provenance": {
+            "source": f"{where}, in the older flat layout",
+            "metadata": str(flat.metadata or "none"),
+            "not carried over": ", ".join(unused) or "nothing",
+        },
         "beacon": {"interval_ms": 100.0, "drift_ppm_sd": 20.0},
         "loss": _loss(flat.packet_loss, flat.burst_loss),
         "latency": _latency(flat.latency),

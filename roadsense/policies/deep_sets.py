@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from gymnasium import spaces
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -50,22 +48,6 @@ class SetEncoder(nn.Module):
         encoded = functional.pad(encoded * present, (0, 0, 0, 1))
         count = present.sum(1).clamp(min=1.0)
         return torch.cat([encoded.amax(1), encoded.sum(1) / count, ego], -1)
-
-
-class DeepSetsExtractor(BaseFeaturesExtractor):
-    """:class:`SetEncoder` as the features extractor of a Stable-Baselines3 policy.
-
-    Args:
-        observation_space: ``Dict(ego, peers, peer_mask)``.
-        phi_widths: widths of the row encoder.
-    """
-
-    def __init__(self, observation_space: spaces.Dict, phi_widths: tuple[int, ...] = Widths().phi) -> None:
-        super().__init__(observation_space, Widths(phi=tuple(phi_widths)).pooled)
-        self.encoder = SetEncoder(tuple(phi_widths))
-
-    def forward(self, observations: dict[str, Tensor]) -> Tensor:
-        return self.encoder(observations["ego"], observations["peers"], observations["peer_mask"])
 
 
 class _Memory(nn.Module):

@@ -17,7 +17,8 @@ from roadsense.errors import ParamsError, RoadsenseError, UsageError, explain, n
 from roadsense.policies.signature import Widths
 
 ALGORITHMS = ("ppo", "recurrent-ppo")
-PRESETS = ("quick", "standard")
+PRESETS = tuple(sorted(path.stem for path in (params_dir() / "train").glob("*.yaml")))
+"""Names of the shipped presets."""
 
 
 @dataclass(frozen=True, kw_only=True)

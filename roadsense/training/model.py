@@ -8,19 +8,39 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
 
 from roadsense.errors import RoadsenseError
 from roadsense.files import write_bytes
-from roadsense.policies.deep_sets import DeepSetsExtractor
+from roadsense.policies.deep_sets import SetEncoder
+from roadsense.policies.signature import Widths
 from roadsense.training.config import TrainConfig
 
 DUMP_NAME = "nan.npz"
 
 AnyPPO = PPO | RecurrentPPO
+
+
+class DeepSetsExtractor(BaseFeaturesExtractor):
+    """:class:`SetEncoder` as the features extractor of a Stable-Baselines3 policy.
+
+    Args:
+        observation_space: ``Dict(ego, peers, peer_mask)``.
+        phi_widths: widths of the row encoder.
+    """
+
+    def __init__(self, observation_space: spaces.Dict, phi_widths: tuple[int, ...] = Widths().phi) -> None:
+        super().__init__(observation_space, Widths(phi=tuple(phi_widths)).pooled)
+        self.encoder = SetEncoder(tuple(phi_widths))
+
+    def forward(self, observations: dict[str, Tensor]) -> Tensor:
+        return self.encoder(observations["ego"], observations["peers"], observations["peer_mask"])
 
 
 class DivergedError(RoadsenseError):

@@ -62,6 +62,10 @@ def test_every_figure_arrives(read):
     assert params.randomisation.latency_scale == pytest.approx((0.5, 2.0))
     assert "flat layout" in params.provenance["source"]
     assert "a recording" in params.provenance["metadata"]
+    assert params.provenance["not carried over"] == (
+        "burst_loss.loss_multiplier, burst_loss.max_loss_cap, sensor_noise.gyro_std_rad_s, sensor_noise.mag_std_ut, "
+        "domain_randomization.jitter_std_range_ms"
+    )
 
 
 @pytest.mark.parametrize(("mean", "deviation"), [(3.84, 1.044), (3.0, 2.9), (2.0, 4.0), (5.0, 0.0)])

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from roadsense.convoy.spaces import observation_space
-from roadsense.policies.deep_sets import DeepSetsExtractor, actor_of
+from roadsense.policies.deep_sets import actor_of
 from roadsense.policies.signature import Signature, Widths
+from roadsense.training.model import DeepSetsExtractor
 
 from .networks import random_actor, random_observations, tensors_of
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from roadsense import pipeline
 from roadsense.errors import ParamsError, UsageError
 from roadsense.training.config import PRESETS, TrainConfig, read_train_config
 
@@ -80,3 +81,7 @@ def test_every_field_is_documented():
 
     missing = [f.name for f in dataclasses.fields(TrainConfig) if not get_field_docstring(TrainConfig, f.name, ())]
     assert not missing
+
+
+def test_every_preset_of_the_pipeline_has_a_preset_of_training():
+    assert set(pipeline.PRESETS) <= set(PRESETS)
