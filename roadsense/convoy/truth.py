@@ -52,12 +52,20 @@ def required_decel(speed, lead_speed, lead_accel, room):
 
 
 @kernel
+def in_the_way(traffic, w, car):
+    """True where a car, or the tail of one that is turning off, stands on the ego's route."""
+    if not traffic.alive[w, car]:
+        return False
+    return traffic.on_route[w, car] or traffic.position_m[w, car] - traffic.length_m[w, car] < traffic.leaves_m[w, car]
+
+
+@kernel
 def side_of_ego(traffic, w, car, before):
     """Where ``car`` is: 1 ahead of the ego on its route, -1 behind, 0 elsewhere.
 
     A car close by keeps the side it had a step ago (``before``): on one lane nobody gets past but through another.
     """
-    if not (traffic.alive[w, car] and traffic.on_route[w, car]):
+    if not in_the_way(traffic, w, car):
         return 0
     ahead_m = traffic.position_m[w, car] - traffic.position_m[w, EGO]
     if before != 0 and abs(ahead_m) < CLOSE_BY_M:
@@ -101,7 +109,7 @@ def cars_between(traffic, w, lead):
     own, far = traffic.position_m[w, EGO], traffic.position_m[w, lead]
     count = 0
     for car in range(1, traffic.alive.shape[1]):
-        if traffic.alive[w, car] and traffic.on_route[w, car] and own < traffic.position_m[w, car] < far:
+        if own < traffic.position_m[w, car] < far and in_the_way(traffic, w, car):
             count += 1
     return count
 
@@ -132,13 +140,11 @@ def peers_touch(traffic, w):
     """True where two peers of the route overlap: the traffic itself crashed, which invalidates the episode."""
     cars = traffic.alive.shape[1]
     for car in range(1, cars):
-        if not (traffic.alive[w, car] and traffic.on_route[w, car]):
+        if not in_the_way(traffic, w, car):
             continue
         for lead in range(1, cars):
-            if lead == car or not (traffic.alive[w, lead] and traffic.on_route[w, lead]):
-                continue
             ahead = traffic.position_m[w, lead] > traffic.position_m[w, car]
-            if ahead and bumper_gap(traffic, w, car, lead) <= 0.0:
+            if ahead and bumper_gap(traffic, w, car, lead) <= 0.0 and in_the_way(traffic, w, lead):
                 return True
     return False
 

@@ -1,8 +1,9 @@
 """The interface of a traffic engine: it fills arrays with axes [world, car] and obeys next speeds.
 
 Car 0 of every world is the ego V001. The order of the other cars is the order of their ids in the scenario; cars that
-a background flow inserts later take the first free column. Positions are measured along the *ego's* route, so that
-gaps are differences; a car on another road has ``on_route`` False, and its x, y and heading come from the engine.
+a background flow inserts later take the first free column, and between two cars a column is free for a step at least,
+so that nobody takes the one for the other. Positions are measured along the *ego's* route, so that gaps are
+differences; a car on another road has ``on_route`` False, and its x, y and heading come from the engine.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ class TrafficState(NamedTuple):
     """Truth about every car, arrays of shape [world, car]; rows of absent cars hold zeros."""
 
     position_m: NDArray[np.float64]
-    """Front bumper along the ego's route [m]."""
+    """Front bumper along the ego's route [m]; of a car that turned off, carried on by the distance it drives."""
     speed_mps: NDArray[np.float64]
     accel_mps2: NDArray[np.float64]
     """Acceleration over the last step [m/s²]."""
     length_m: NDArray[np.float64]
     alive: NDArray[np.bool_]
     on_route: NDArray[np.bool_]
-    """True where ``position_m`` is valid: the car stands on a lane of the ego's route."""
+    """True where the front bumper stands on a lane of the ego's route."""
+    leaves_m: NDArray[np.float64]
+    """Where on the ego's route a car that is not ``on_route`` turned off [m]; minus infinity if it never was on it."""
     transmits: NDArray[np.bool_]
     """True where the car carries a radio."""
     x_m: NDArray[np.float64]
@@ -50,7 +53,7 @@ class TrafficState(NamedTuple):
     @classmethod
     def zeros(cls, num_worlds: int, max_cars: int) -> TrafficState:
         shape = (num_worlds, max_cars)
-        types: list[Any] = [np.float64] * 4 + [np.bool_] * 3 + [np.float64] * 3
+        types: list[Any] = [np.float64] * 4 + [np.bool_] * 2 + [np.float64] + [np.bool_] + [np.float64] * 3
         return cls._make(np.zeros(shape, dtype) for dtype in types)
 
     def world(self, index: int) -> TrafficState:

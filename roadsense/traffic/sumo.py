@@ -101,6 +101,8 @@ class SumoTraffic(Traffic):
         self._loaded_net: str | None = None
         self._reload_next = True
         self._columns: dict[str, int] = {}
+        self._just_freed: set[int] = set()  # columns whose cars went in this step
+        self._waiting: list[str] = []  # cars on the road for which only such a column is left
         self._steered: dict[int, str] = {}
         self._types: dict[str, VehicleType] = {}
         self._routes: dict[tuple[str, ...], str] = {}
@@ -142,6 +144,8 @@ class SumoTraffic(Traffic):
                 self._sumo.vehicle.remove(name)
         self._reload_next = by_file  # vehicles from files may still wait for their departure
         self._columns.clear()
+        self._just_freed.clear()
+        self._waiting.clear()
         self._steered.clear()
         self._open, self._scenario_path = by_file, scenario.path
         self._transmits = {v.id: v.transmits for v in scenario.vehicles}
@@ -250,9 +254,12 @@ class SumoTraffic(Traffic):
                 vehicle.setLaneChangeMode(name, 0)
 
     def _adopt(self, name: str) -> None:
-        """Gives a vehicle that stands on the road a column of the state."""
-        used = set(self._columns.values())
+        """Gives a vehicle that stands on the road a column of the state, or lets it wait a step for one."""
+        used = self._just_freed.union(self._columns.values())
         column = EGO if name == EGO_ID else next(c for c in itertools.count(1) if c not in used)
+        if column >= self.max_cars and self._just_freed:
+            self._waiting.append(name)
+            return
         if column >= self.max_cars:
             raise TrafficError(
                 f"{self._scenario_path}: {name} makes {column} cars beside {EGO_ID}, but max_peers is"
@@ -262,6 +269,7 @@ class SumoTraffic(Traffic):
         self.state.alive[0, column] = True
         self.state.transmits[0, column] = self._transmits.get(name, True)
         self.state.length_m[0, column] = self._sumo.vehicle.getLength(name)
+        self.state.leaves_m[0, column] = -math.inf
 
     # ---------------------------------------------------------------- step
 
@@ -275,9 +283,10 @@ class SumoTraffic(Traffic):
         try:
             self._command(next_speed_mps[0].tolist(), steered[0].tolist())
             sumo.simulationStep()
+            self._just_freed.clear()
             if sumo.simulation.getArrivedNumber():
-                self._dismiss()  # first: who comes may take the column of who goes
-            if self._open and sumo.simulation.getDepartedNumber():
+                self._dismiss()
+            if self._open and (self._waiting or sumo.simulation.getDepartedNumber()):
                 self._welcome()
             if self._open:
                 self._read()
@@ -302,7 +311,8 @@ class SumoTraffic(Traffic):
 
     def _welcome(self) -> None:
         vehicle = self._sumo.vehicle
-        for name in self._sumo.simulation.getDepartedIDList():
+        come, self._waiting = [*self._waiting, *self._sumo.simulation.getDepartedIDList()], []
+        for name in come:
             if name not in self._columns:
                 self._adopt(name)
                 if name in self._transmits and vehicle.getLaneID(name) in self._offsets:  # of the convoy, not of a flow
@@ -310,8 +320,11 @@ class SumoTraffic(Traffic):
 
     def _dismiss(self) -> None:
         for name in self._sumo.simulation.getArrivedIDList():
+            if name in self._waiting:
+                self._waiting.remove(name)
             column = self._columns.pop(name, None)
             if column is not None:
+                self._just_freed.add(column)
                 self._steered.pop(column, None)
                 for array in self.state:
                     array[0, column] = 0
@@ -348,7 +361,6 @@ class SumoTraffic(Traffic):
         vehicle = self._sumo.vehicle
         offset = self._offsets.get(vehicle.getLaneID(name))
         if offset is None:
-            self._lane_from_m[column] = math.nan  # continues nothing
             self._read_off_route(name, column)
         else:
             self._lane_from_m[column] = offset
@@ -356,11 +368,22 @@ class SumoTraffic(Traffic):
             self.state.on_route[0, column] = True
 
     def _read_off_route(self, name: str, column: int) -> None:
+        if self.state.on_route[0, column]:
+            self.state.leaves_m[0, column] = self._turned_off_m(name, column)
+        self._lane_from_m[column] = math.nan  # continues nothing
         self.state.on_route[0, column] = False
-        self.state.position_m[0, column] = 0.0
+        self.state.position_m[0, column] += self.state.speed_mps[0, column] * STEP_S
         x, y = self._sumo.vehicle.getPosition(name)
         self.state.x_m[0, column], self.state.y_m[0, column] = x, y
         self.state.heading_rad[0, column] = math.radians(90.0 - self._sumo.vehicle.getAngle(name))
+
+    def _turned_off_m(self, name: str, column: int) -> float:
+        """Where a car left the route [m]: at the end of the lane that it was on, unless it only changed lanes."""
+        edges = {lane.rpartition("_")[0] for lane in self._offsets}
+        if self._sumo.vehicle.getLaneID(name).rpartition("_")[0] in edges:
+            return -math.inf
+        end_m = float(self.routes.length_m[self.routes.index[0]])
+        return min((start for start in self._offsets.values() if start > self._lane_from_m[column]), default=end_m)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:  # libsumo would serve it all the same, with the simulation that another world owns by now

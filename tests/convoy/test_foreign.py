@@ -169,6 +169,54 @@ def test_more_cars_than_columns_is_said_when_it_happens(tmp_path):
         env.step([0.0])
 
 
+def relieved(tmp_path, place_m):
+    """V001 stands at 500 m; V002 reaches the end of the road in the step in which another departs at ``place_m``."""
+    standing = car("V001", position=500, speed=0) + car("V002", position=3460, speed=20)
+    where = f'departPos="{place_m}" departSpeed="0"'
+    flow = f'<flow id="bg" type="car" from="straight" to="straight" begin="1.7" end="9" number="1" {where}/>'
+    return write(tmp_path / "s", standing + flow)
+
+
+@pytest.mark.parametrize("max_peers", [1, 16])
+@pytest.mark.parametrize("place_m", [491.0, 480.0])
+def test_a_car_that_comes_as_another_goes_is_not_taken_for_it(tmp_path, max_peers, place_m):
+    with gym.make("Convoy-v0", scenario=relieved(tmp_path, place_m), radio="ideal", max_peers=max_peers) as env:
+        env.reset(seed=1)
+        traffic, at_once, gone, ended = env.unwrapped.worlds.traffic, 0, 0, False
+        state, simulation = traffic.state, traffic._sumo.simulation
+        for _ in range(40):
+            before = state.alive[0].copy()
+            observation, _, terminated, _, info = env.step([1.0])
+            at_once += simulation.getArrivedNumber() and simulation.getDepartedNumber()
+            gone += (before & ~state.alive[0]).sum()
+            ended = ended or terminated
+            seen = observation["peers"][observation["peer_mask"] == 1, 0] * 100.0
+            assert ((seen > 390.0) | (seen < 0.0)).all()  # V002 far ahead, or the other one behind
+        assert at_once == gone == len(seen) == 1
+        assert np.isinf(info["gap_m"]) and not ended
+
+
+@pytest.mark.parametrize("position", [325, 337, 340, 343])
+def test_the_tail_of_a_lorry_that_turns_off_can_be_hit(tmp_path, crossing, position):
+    """V001 goes on at 20 m/s while the lorry ahead slows for the corner; SUMO's own list of collisions agrees."""
+    lorry = '<vType id="lorry" carFollowModel="Krauss" sigma="0" length="16" speedFactor="1"/>'
+    routes = (
+        lorry + '<route id="main" edges="in out"/><route id="off" edges="in leave"/>'
+        + car("V002", position=position + 40, speed=10, route="off", kind="lorry")
+        + car("V001", position=position, speed=20, route="main")
+    )  # fmt: skip
+    folder = write(tmp_path / "s", routes, net=crossing)
+    with gym.make("Convoy-v0", scenario=folder, control="acceleration") as env:
+        env.reset(seed=1)
+        worlds, of_sumo, terminated = env.unwrapped.worlds, False, False
+        for _ in range(60):
+            _, _, terminated, _, info = env.step([0.0])
+            of_sumo = of_sumo or bool(worlds.traffic._sumo.simulation.getCollisions())
+            if terminated:
+                break
+        assert terminated and info["end_reason"] == EndReason.COLLISION, (of_sumo, info)
+
+
 def test_a_flow_is_over_with_its_episode(tmp_path):
     """The next scenario on the same network, stated exactly, needs no new load by itself."""
     flow = '<flow id="bg" type="car" from="straight" to="straight" begin="0" end="60" period="3"/>'

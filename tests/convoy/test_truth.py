@@ -42,7 +42,16 @@ def test_leader_is_the_nearest_car_ahead_whatever_the_columns():
 
 def test_a_car_off_the_route_is_no_leader():
     traffic = traffic_of((0, 20, 0), (30, 20, 0), (60, 20, 0))
-    traffic.on_route[0, 1] = False
+    traffic.on_route[0, 1], traffic.leaves_m[0, 1] = False, -np.inf
+    assert find_leader(traffic, 0, no_side(traffic)) == 2
+
+
+def test_a_car_that_turns_off_is_in_the_way_until_its_tail_has_left():
+    traffic = traffic_of((0, 20, 0), (30, 5, 0), (60, 20, 0))
+    traffic.on_route[0, 1], traffic.leaves_m[0, 1] = False, 25.1
+    assert find_leader(traffic, 0, no_side(traffic)) == 1
+    assert required_decel_of_all(traffic, 0, no_side(traffic)) == pytest.approx(15.0**2 / (2 * 23.0))
+    traffic.leaves_m[0, 1] = 25.0
     assert find_leader(traffic, 0, no_side(traffic)) == 2
 
 
@@ -96,6 +105,12 @@ def test_the_gap_behind_is_to_the_car_that_was_behind():
     assert (record["follower"][0], record["rear_gap_m"][0], record["leader"][0]) == (1, pytest.approx(-1.5), 2)
 
 
-def test_a_column_that_another_car_took_has_no_side_yet():
-    traffic = traffic_of((100, 20, 0), (40, 20, 0))
-    assert find_leader(traffic, 0, np.ones((1, 2), np.int8)) == -1
+def test_a_car_that_was_gone_for_a_step_has_no_side():
+    record, traffic = one_record(), traffic_of((100, 20, 0), (108, 20, 0))
+    side = no_side(traffic)
+    refresh_truth(record[0], traffic, 0, side)
+    traffic.alive[0, 1] = False
+    refresh_truth(record[0], traffic, 0, side)
+    traffic.alive[0, 1], traffic.position_m[0, 1] = True, 92.0  # another car in that column
+    refresh_truth(record[0], traffic, 0, side)
+    assert (record["leader"][0], record["follower"][0]) == (-1, 1)
