@@ -115,41 +115,31 @@ def _pipeline(arguments: list[str]) -> None:
     run_pipeline(_parse(PipelineConfig, "pipeline", arguments))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluate:
-    """Plays policies over a fixed list of episodes and shows them in one table."""
-
-    policy: tuple[str, ...]
-    """Baselines by name, trained policies by run folder or ONNX file."""
-    dataset_dir: str | None = None
-    """Root of a dataset; without it the built-in scenarios are played."""
-    split: str = "eval"
-    """Which list of the dataset."""
-    episodes: int = 100
-    """Episodes of each policy."""
-    radio: str | None = None
-    """Radio parameters instead of the dataset's."""
-    max_peers: int = 16
-    """Cars that there is room for beside V001."""
-    json: Path | None = None
-    """Where to write all figures."""
-    csv: Path | None = None
-    """Where to write one row an episode."""
-
-
 def _evaluate(arguments: list[str]) -> None:
     """Plays policies over a fixed list of episodes and shows them in one table."""
-    asked = _parse(Evaluate, "evaluate", arguments)
     from roadsense.evaluation.evaluate import EvaluationConfig, evaluate, find_policy
     from roadsense.evaluation.summary import table, write_episodes
-    from roadsense.files import write_json
+    from roadsense.files import refuse_unwritable, write_json
 
-    policies = [find_policy(name) for name in asked.policy]
-    config = EvaluationConfig(
-        dataset_dir=asked.dataset_dir, split=asked.split, episodes=asked.episodes, radio=asked.radio,
-        max_peers=asked.max_peers,
-    )  # fmt: skip
-    result = evaluate(policies, config)
+    @dataclass(frozen=True, kw_only=True)
+    class Evaluate(EvaluationConfig):
+        """Plays policies over a fixed list of episodes and shows them in one table."""
+
+        policy: tuple[str, ...]
+        """Baselines by name, trained policies by run folder or ONNX file."""
+        json: Path | None = None
+        """Where to write all figures."""
+        csv: Path | None = None
+        """Where to write one row an episode."""
+
+    asked = _parse(Evaluate, "evaluate", arguments)
+    if not asked.policy:
+        raise UsageError("evaluate: --policy needs the name or path of a policy, or several.")
+    for file in (asked.json, asked.csv):
+        if file is not None:
+            refuse_unwritable(file)
+    config = EvaluationConfig(**{one.name: getattr(asked, one.name) for one in dataclasses.fields(EvaluationConfig)})
+    result = evaluate([find_policy(name) for name in asked.policy], config)
     print(table(result.summaries))
     if asked.json is not None:
         write_json(asked.json, result.document())

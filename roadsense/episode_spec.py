@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +14,8 @@ from roadsense.errors import ScenarioError, explain, nearest
 EPISODE_NAME = "episode.json"
 
 Range = tuple[float, float]
+Time = Annotated[float, Field(ge=0, le=3600)]
+"""Seconds within an hour, far longer than any episode."""
 HazardKind = Literal["none", "emergency_brake", "stalled_vehicle"]
 
 
@@ -38,9 +40,9 @@ class HazardSpec(_Strict):
     """Which car ahead of the ego brakes, 1 = the next one; clipped to the cars ahead that transmit."""
     decel_mps2: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=9.0)]] = (3.0, 9.0)
     """Deceleration the target reaches [m/s²]."""
-    onset_s: tuple[Annotated[float, Field(ge=0)], float] = (5.0, 20.0)
+    onset_s: tuple[Time, Time] = (5.0, 20.0)
     """Time of the first braking step [s]."""
-    release_s: tuple[Annotated[float, Field(gt=0)], float] | None = None
+    release_s: tuple[Annotated[float, Field(gt=0)], Time] | None = None
     """How long the target brakes before it drives on [s]; None: to a standstill, and it stays."""
     release_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of episodes that draw ``release_s``; the rest brakes to a standstill."""
@@ -59,7 +61,7 @@ class DriverSpec(_Strict):
     """Delay between the true gap and his answer to it [s]."""
     inattentive_share: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of hazard episodes in which he is inattentive from the onset."""
-    inattention_s: tuple[Annotated[float, Field(gt=0)], float] | None = None
+    inattention_s: tuple[Annotated[float, Field(gt=0)], Time] | None = None
     """How long he stays inattentive [s]; None: to the end of the episode."""
 
 
@@ -69,7 +71,7 @@ class OrdinarySpec(_Strict):
     brakings: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(le=8)]] = (1, 3)
     """How often per episode."""
     decel_mps2: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=2.0)]] = (0.5, 2.0)
-    duration_s: tuple[Annotated[float, Field(gt=0)], float] = (1.0, 5.0)
+    duration_s: tuple[Annotated[float, Field(gt=0)], Time] = (1.0, 5.0)
     stop_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of brakings that go to a standstill and wait there for ``duration_s``."""
 
@@ -84,17 +86,18 @@ class EpisodeSpec(_Strict):
     hold_until_onset: bool = False
     """Every car keeps its stated speed until the hazard begins (regulatory suites)."""
 
-    def override(self, changes: dict[str, object]) -> EpisodeSpec:
+    def override(self, changes: Mapping[str, object]) -> EpisodeSpec:
         """This specification with dotted keys replaced, as in ``{"hazard.rank": (1, 1)}``."""
         document = self.model_dump()
         for dotted, value in changes.items():
             node: dict[str, object] = document
-            *parents, leaf = dotted.split(".")
+            *parents, leaf = str(dotted).split(".")
             for parent in parents:
                 child = node.get(parent)
                 node = child if isinstance(child, dict) else {}
             if leaf not in node:
-                raise ScenarioError(f"episode override: there is no {dotted!r}; {nearest(dotted, _keys(document))}")
+                hint = nearest(str(dotted), _keys(document))
+                raise ScenarioError(f"episode override: there is no {dotted!r}; {hint}")
             node[leaf] = value
         return _validated(document, "episode override")
 
@@ -121,6 +124,6 @@ def read_episode(path: Path) -> EpisodeSpec:
         return EpisodeSpec()
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ScenarioError(f"{path}: not valid JSON ({error}); repair or remove it.") from None
     return _validated(document, str(path))

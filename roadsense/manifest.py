@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -100,7 +100,28 @@ class Dataset:
         ]
         if tree_digest((path, entry["sha256"]) for path, entry in listed.items()) != self.digest:
             found.append(f"{self.root / MANIFEST_NAME}: its content_digest does not fit its own list of files")
-        return found
+        return found + [f"{self.root / MANIFEST_NAME}: {problem}" for problem in self._split_problems()]
+
+    def _split_problems(self) -> Iterator[str]:
+        """Where the splits do not fit the files: the digest is of files alone, so who plays what is proven here."""
+        digests: dict[str, list[tuple[str, str]]] = {}
+        for entry in self.manifest["files"]:
+            split, _, rest = entry["path"].partition("/")
+            if split in self.manifest["splits"] or split in SPLITS:
+                digests.setdefault(f"{split}/{rest.partition('/')[0]}", []).append((entry["path"], entry["sha256"]))
+        named = []
+        for split, entries in self.manifest["splits"].items():
+            for entry in entries:
+                named.append(entry["path"])
+                if entry["path"] not in digests or not entry["path"].startswith(f"{split}/"):
+                    yield f"split {split!r} names {entry['path']!r}, which is no scenario below {split}/"
+                elif "digest" in entry and entry["digest"] != tree_digest(digests[entry["path"]]):
+                    yield f"the digest of {entry['path']!r} does not fit its files"
+        if not named:
+            yield "it names no scenario"
+        for path in sorted(digests):
+            if named.count(path) != 1:
+                yield f"{path!r} stands in {named.count(path)} places of its splits, not in one"
 
     def verify(self) -> None:
         """Re-hashes every file.

@@ -105,6 +105,9 @@ class Pipeline:
         from roadsense.datasets.generate import identify
 
         require("train", "onnx")
+        most = int(config.generate.ranges.peer_count[1])
+        if config.max_peers is not None and config.max_peers < most:
+            raise UsageError(f"max_peers is {config.max_peers}; scenarios are generated with up to {most} peers.")
         self.config = config
         self.sizes = PRESETS[config.preset]
         self.dataset_id, inputs = identify(config.generate)
@@ -159,7 +162,8 @@ class Pipeline:
         from roadsense.training.sb3 import train
 
         result = train(self.train_config(str(self.run.path)))
-        return {key: result[key] for key in ("timesteps", "weights_digest", "best", "explained_variance", "resumed_at")}
+        kept = ("timesteps", "weights_digest", "best", "explained_variance", "resumed_at")
+        return {**{key: result[key] for key in kept}, "trained_with": result["made_with"]}
 
     def _evaluate(self) -> dict[str, Any]:
         from roadsense.evaluation.evaluate import EvaluationConfig, evaluate

@@ -28,10 +28,12 @@ PROGRESS = "progress.json"
 COMPLETE = "complete"
 
 _LIBRARIES = (
-    "roadsense", "numpy", "numba", "gymnasium", "libsumo", "torch", "stable-baselines3", "onnx", "onnxruntime",
+    "roadsense", "numpy", "scipy", "numba", "gymnasium", "libsumo", "sumolib", "pydantic", "torch", "stable-baselines3",
+    "sb3-contrib", "safetensors", "onnx", "onnxscript", "onnxruntime",
 )  # fmt: skip
 _RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")
 _NOT_SUMMED = {CHECKSUMS}
+_MEND = "restore it, or remove the run and begin again"
 
 
 def canonical_digest(document: Any) -> str:
@@ -83,6 +85,29 @@ def environment() -> dict[str, Any]:
     }
 
 
+def made_with() -> dict[str, Any]:
+    """Commit and versions alone: what a later part of a result may have been made with otherwise."""
+    found = environment()
+    return {key: found[key] for key in ("git_commit", "git_dirty", "versions")}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A JSON object that a run keeps about itself; empty where there is no such file.
+
+    Raises:
+        RoadsenseError: it cannot be read.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise RoadsenseError(f"{path}: cannot be read ({error}); {_MEND}.") from None
+    if not isinstance(document, dict):
+        raise RoadsenseError(f"{path}: does not hold a JSON object; {_MEND}.")
+    return document
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """One folder below ``runs/``."""
@@ -104,7 +129,7 @@ class RunFolder:
     def status(self) -> str | None:
         """First line of STATUS, or None for a new run."""
         file = self.path / STATUS
-        return file.read_text(encoding="utf-8").strip() if file.is_file() else None
+        return file.read_bytes().decode("utf-8", "replace").strip() if file.is_file() else None
 
     @property
     def complete(self) -> bool:
@@ -139,7 +164,7 @@ class RunFolder:
         recorded = self.path / CONFIG
         if not recorded.is_file():
             return
-        before = json.loads(recorded.read_text(encoding="utf-8"))
+        before = read_record(recorded)
         if canonical_digest(before) != canonical_digest(config):
             changed = sorted(key for key in {*before, *config} if before.get(key) != config.get(key))
             raise InputMismatchError(
@@ -174,18 +199,23 @@ class RunFolder:
 
     def finished_stages(self) -> dict[str, Any]:
         """What earlier calls finished: stage → {seconds, …}."""
-        file = self.path / PROGRESS
-        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+        stages = read_record(self.path / PROGRESS)
+        if not all(isinstance(facts, dict) for facts in stages.values()):
+            raise RoadsenseError(f"{self.path / PROGRESS}: does not hold an object a stage; {_MEND}.")
+        return stages
 
     def finish_stage(self, stage: str, facts: dict[str, Any]) -> None:
         """Records that a stage is done, and by which commit and versions."""
-        made = environment()
-        made_with = {key: made[key] for key in ("git_commit", "git_dirty", "versions")}
-        write_json(self.path / PROGRESS, {**self.finished_stages(), stage: {**facts, "made_with": made_with}})
+        write_json(self.path / PROGRESS, {**self.finished_stages(), stage: {**facts, "made_with": made_with()}})
 
     def commits(self) -> list[str]:
         """Commits that its finished stages were made with, each once, in that order."""
-        return list(dict.fromkeys(str(facts["made_with"]["git_commit"]) for facts in self.finished_stages().values()))
+        made = [
+            part
+            for facts in self.finished_stages().values()
+            for part in [*facts.get("trained_with", []), facts.get("made_with", {})]
+        ]
+        return list(dict.fromkeys(str(part.get("git_commit", "unknown")) for part in made))
 
     def _files(self) -> Iterable[Path]:
         for file in sorted(self.path.rglob("*")):
@@ -210,8 +240,10 @@ class RunFolder:
         listing = self.path / CHECKSUMS
         if not listing.is_file():
             raise RoadsenseError(f"{listing}: no such file; the run was not finished, run the pipeline again.")
-        for line in listing.read_text(encoding="utf-8").splitlines():
-            digest, name = line.split("  ", 1)
+        for line in listing.read_bytes().decode("utf-8", "replace").splitlines():
+            digest, separator, name = line.partition("  ")
+            if not separator or len(digest) != 64:
+                raise RoadsenseError(f"{listing}: is no list of checksums ({line[:40]!r}); {_MEND}.")
             file = self.path / name
             if name in but:
                 continue

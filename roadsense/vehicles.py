@@ -72,10 +72,7 @@ class VehicleType:
 
     @property
     def speed_factor(self) -> float:
-        text = self.attributes.get("speedFactor", "1.0")
-        if text.startswith("norm"):  # norm(mean, deviation): --default.speeddev 0 leaves the mean
-            text = text[text.index("(") + 1 :].split(",")[0].rstrip(")")
-        return float(text)
+        return float(_mean(self.attributes.get("speedFactor", "1.0")))
 
     @property
     def transmits(self) -> bool:
@@ -128,54 +125,57 @@ def parse_xml(path: Path) -> ET.Element:
         raise ScenarioError(f"{path}: no such file; a scenario needs it.") from None
     except ET.ParseError as error:
         raise ScenarioError(f"{path}: not well-formed XML ({error}); repair or regenerate it.") from None
+    except (OSError, LookupError, ValueError) as error:  # a folder, an encoding that nobody knows, bytes that are none
+        raise ScenarioError(f"{path}: cannot be read as XML ({error}); repair or regenerate it.") from None
 
 
-_NUMERIC_ATTRIBUTES = {
-    "length",
-    "minGap",
-    "accel",
-    "decel",
-    "emergencyDecel",
-    "apparentDecel",
-    "tau",
-    "sigma",
-    "maxSpeed",
-}
+_ABOVE_0 = ("length", "accel", "decel", "emergencyDecel", "apparentDecel", "maxSpeed", "speedFactor")
+_AT_LEAST_0 = ("minGap", "tau", "sigma")
 
 
-def _is_number(text: str) -> bool:
+def _number(text: str) -> float:
+    """The number that a text is; NaN where it is none, or not finite."""
     try:
-        return math.isfinite(float(text))
+        return float(text) if math.isfinite(float(text)) else math.nan
     except ValueError:
-        return False
+        return math.nan
 
 
 def _vehicle_type(element: ET.Element, path: Path) -> VehicleType:
     attributes = {name: value for name, value in element.attrib.items() if name != "id"}
-    for name in sorted(_NUMERIC_ATTRIBUTES & set(attributes)):
-        if not _is_number(attributes[name]):
-            raise ScenarioError(f"{path}: vType {element.get('id')!r} has {name}={attributes[name]!r}; give a number.")
     params = {child.get("key", ""): child.get("value", "") for child in element.iter("param")}
     for child in element:  # <vType><carFollowing-IDM .../></vType>, the older spelling
         if child.tag.startswith("carFollowing-"):
             attributes.setdefault("carFollowModel", child.tag.removeprefix("carFollowing-"))
             attributes.update(child.attrib)
     vehicle_type = VehicleType(id=element.get("id", ""), attributes=attributes, params=params)
-    try:
-        usable = math.isfinite(vehicle_type.speed_factor)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ScenarioError(
-            f"{path}: vType {vehicle_type.id!r} has speedFactor={attributes['speedFactor']!r}; give a number."
-        )
+    for name in (name for name in (*_ABOVE_0, *_AT_LEAST_0) if name in attributes):
+        value = _number(_mean(attributes[name]) if name == "speedFactor" else attributes[name])
+        if not (value > 0.0 or (value == 0.0 and name in _AT_LEAST_0)):
+            wanted = "a number above 0" if name in _ABOVE_0 else "a number that is not negative"
+            raise ScenarioError(f"{path}: vType {vehicle_type.id!r} has {name}={attributes[name]!r}; give {wanted}.")
     return vehicle_type
+
+
+def _mean(speed_factor: str) -> str:
+    """The mean of ``norm(mean, deviation)``, which ``--default.speeddev 0`` leaves; else the text itself."""
+    if not speed_factor.startswith("norm"):
+        return speed_factor
+    return speed_factor.partition("(")[2].split(",")[0].rstrip(")")
+
+
+def _is_infinite(text: str) -> bool:
+    """True for a number that is not finite; words that SUMO knows are none."""
+    try:
+        return not math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _numbers(element: ET.Element, path: Path) -> tuple[int, float, float] | None:
     """Departure lane, position and speed where all three are stated as numbers, else None."""
     for name in ("departPos", "departSpeed"):
-        if element.get(name, "").strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        if _is_infinite(element.get(name, "")):
             raise ScenarioError(
                 f"{path}: vehicle {element.get('id')!r} has {name}={element.get(name)!r}; give a finite number."
             )

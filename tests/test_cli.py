@@ -197,3 +197,25 @@ def test_a_part_that_is_not_installed_is_one_sentence_before_anything_is_written
     told = f'roadsense: {without} is not installed; install it with: pip install "roadsense[{extra}]".\n'
     assert (run.returncode, run.stdout, run.stderr) == (EXIT_ERROR, "", told)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_policy_must_be_named(said) -> None:
+    code, _, err = said("evaluate", "--policy")
+    assert code == EXIT_USAGE and err.startswith("roadsense: evaluate: --policy needs the name or path of a policy")
+
+
+@pytest.mark.parametrize("flag", ["--json", "--csv"])
+def test_where_figures_cannot_be_written_is_found_before_anything_is_played(said, flag: str, tmp_path: Path) -> None:
+    for place in (tmp_path, Path("/proc/figures")):
+        code, out, err = said("evaluate", "--policy", "none", "--episodes", "100000", flag, str(place))
+        assert (code, out) == (EXIT_ERROR, "")
+        assert err.startswith(f"roadsense: {place}: cannot be written") and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_room_is_found_before_anything_is_generated(said, tmp_path: Path) -> None:
+    where = ["--runs-dir", str(tmp_path / "runs"), "--datasets-dir", str(tmp_path / "data")]
+    for more in ([], ["--dry-run"]):
+        code, _, err = said("pipeline", "--preset", "quick", "--max-peers", "2", *where, *more)
+        assert (code, err) == (EXIT_USAGE, "roadsense: max_peers is 2; scenarios are generated with up to 8 peers.\n")
+    assert list(tmp_path.iterdir()) == []

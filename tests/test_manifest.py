@@ -110,3 +110,27 @@ def test_any_other_file_is_no_manifest(root, text):
 def test_a_folder_without_a_manifest_says_how_to_make_one(tmp_path):
     with pytest.raises(ScenarioError, match=r"no such file; give the root of a dataset made by `roadsense generate`"):
         read_dataset(tmp_path)
+
+
+ONE = {"id": "one", "seed": 1, "path": "train/one", "peer_count": 1}
+
+
+@pytest.mark.parametrize(
+    ("splits", "problems"),
+    [
+        ({}, ["it names no scenario", "'train/one' stands in 0 places"]),
+        ({"train": [], "eval": [ONE]}, ["split 'eval' names 'train/one', which is no scenario below eval/"]),
+        ({"train": [ONE], "eval": [ONE]}, ["split 'eval' names 'train/one'", "'train/one' stands in 2 places"]),
+        ({"train": [ONE, {**ONE, "path": "train/two"}]}, ["split 'train' names 'train/two', which is no scenario"]),
+        ({"train": [{**ONE, "digest": EMPTY}]}, ["the digest of 'train/one' does not fit its files"]),
+    ],
+)
+def test_splits_that_do_not_fit_the_files_are_named(root, splits, problems):
+    state(root, splits=splits)
+    dataset = read_dataset(root)
+    found = dataset.problems()
+    assert len(found) == len(problems)
+    for said, expected in zip(found, problems, strict=True):
+        assert said.startswith(f"{root / 'manifest.json'}: {expected}")
+    with pytest.raises(InputMismatchError):
+        dataset.verify()

@@ -151,3 +151,30 @@ def test_git_that_does_not_answer_is_no_traceback(checkout, monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", hang)
     assert git_state(checkout[0] / "mine") == ("c" * 40, True)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '"x"', "[" * 100_000])
+@pytest.mark.parametrize("name", ["config.json", "progress.json"])
+def test_a_damaged_record_of_a_run_is_one_sentence(run, name, content):
+    run.begin({"seed": 7})
+    (run.path / name).write_text(content)
+    read = {"config.json": lambda: run.begin({"seed": 7}), "progress.json": run.finished_stages}[name]
+    with pytest.raises(RoadsenseError, match=rf"{name}: .*; restore it, or remove the run and begin again") as caught:
+        read()
+    assert "\n" not in str(caught.value)
+
+
+def test_stages_that_are_no_objects_and_checksums_that_are_none_are_one_sentence(run):
+    run.begin({})
+    (run.path / "progress.json").write_text('{"train": 5}')
+    with pytest.raises(RoadsenseError, match=r"progress.json: does not hold an object a stage"):
+        run.commits()
+    (run.path / "checksums.sha256").write_bytes(b"garbage \xff\n")
+    with pytest.raises(RoadsenseError, match=r"checksums.sha256: is no list of checksums \('garbage"):
+        run.verify()
+
+
+def test_a_run_that_recorded_no_commits_is_shown_all_the_same(run):
+    run.begin({})
+    (run.path / "progress.json").write_text('{"generate": {"seconds": 1.0}}')
+    assert run.commits() == ["unknown"]

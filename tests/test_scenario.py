@@ -140,9 +140,13 @@ def test_two_networks_or_none_are_refused(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('minGap="2.5"', 'minGap="wide"', ("vType 'ego' has minGap='wide'; give a number.",)),
-        ('tau="1.0"', 'tau="nan"', ("vType 'ego' has tau='nan'; give a number.",)),
-        ('speedFactor="1"', 'speedFactor="fast"', ("vType 'ego' has speedFactor='fast'; give a number.",)),
+        ('minGap="2.5"', 'minGap="wide"', ("vType 'ego' has minGap='wide'; give a number that is not negative.",)),
+        ('tau="1.0"', 'tau="nan"', ("vType 'ego' has tau='nan'; give a number that is not negative.",)),
+        ('speedFactor="1"', 'speedFactor="fast"', ("vType 'ego' has speedFactor='fast'; give a number above 0.",)),
+        ('tau="1.0"', 'tau="-1"', ("vType 'ego' has tau='-1'; give a number that is not negative.",)),
+        ('decel="4.5"', 'decel="0"', ("vType 'ego' has decel='0'; give a number above 0.",)),
+        ('speedFactor="1"', 'speedFactor="normc(0,0.1)"', ("has speedFactor='normc(0,0.1)'; give a number above 0.",)),
+        ('departSpeed="20"', 'departSpeed="1e999"', ("vehicle 'V005' has departSpeed='1e999'; give a finite number.",)),
         ('depart="0"', 'depart="soon"', ("vehicle 'V005' has depart='soon'; give seconds.",)),
         ('depart="0"', 'depart="1:2:3:4:5"', ("vehicle 'V005' has depart='1:2:3:4:5'; give seconds.",)),
         ('depart="0"', 'depart="inf"', ("vehicle 'V005' has depart='inf'; give seconds.",)),
@@ -154,6 +158,25 @@ def test_what_is_no_number_is_refused(copy: Path, old: str, new: str, words: tup
     file = copy / "vehicles.rou.xml"
     file.write_text(file.read_text().replace(old, new, 1))
     _refused(copy, "vehicles.rou.xml", *words)
+
+
+def test_the_older_spelling_of_a_model_is_checked_too(copy: Path) -> None:
+    nested = '<vType id="odd"><carFollowing-Krauss accel="abc"/></vType>'
+    _replace(copy / "vehicles.rou.xml", "</routes>", f"{nested}</routes>")
+    _refused(copy, "vehicles.rou.xml", "vType 'odd' has accel='abc'; give a number above 0.")
+
+
+def test_what_is_no_file_of_xml_is_refused(copy: Path) -> None:
+    (copy / "vehicles.rou.xml").write_text('<?xml version="1.0" encoding="nope"?><routes/>')
+    _refused(copy, "vehicles.rou.xml", "cannot be read as XML")
+    (copy / "vehicles.rou.xml").unlink()
+    (copy / "vehicles.rou.xml").mkdir()
+    _refused(copy, "vehicles.rou.xml", "cannot be read as XML")
+
+
+def test_an_episode_file_that_is_nested_too_deep_is_refused(copy: Path) -> None:
+    (copy / "episode.json").write_text("[" * 100_000)
+    _refused(copy, "episode.json", "not valid JSON")
 
 
 def test_a_begin_that_is_no_time_is_refused_and_clock_times_are_read(copy: Path) -> None:

@@ -17,7 +17,7 @@ from roadsense.convoy.driver import look
 from roadsense.convoy.episode import draw_episode
 from roadsense.convoy.observation import Observation, observe
 from roadsense.convoy.reward import REWARD_TERMS, RewardConfig, reward_constants, score
-from roadsense.convoy.truth import impact_speed, peers_touch, refresh_truth
+from roadsense.convoy.truth import impact_speed, peers_touch, refresh_truth, touches
 from roadsense.convoy.world import HISTORY, MAX_PEERS, WORLD_DTYPE, Control, EndReason, Targets
 from roadsense.episode_spec import EpisodeSpec
 from roadsense.errors import ActionError, UsageError, nearest
@@ -120,7 +120,7 @@ def hear_and_score(batch):
             refresh_truth(world, traffic, w, batch.side)
             batch.rewards[w] = score(world, traffic, w, batch.reward_of, batch.terms[w])
             world.end_reason = end_of_episode(world, traffic, routes, w, batch.horizon_steps)
-            if world.end_reason == _COLLISION or world.end_reason == _REAR_CONTACT:
+            if touches(world):
                 world.impact_speed_mps = impact_speed(world, traffic, w)
             observe(world, radio, w, batch.observation, batch.rows, batch.keys)
 
@@ -170,6 +170,9 @@ def warm_up(batch):
             observe(worlds[w], radio, w, batch.observation, batch.rows, batch.keys)
 
 
+_MOST = {"max_peers": 1000, "messages_per_peer": 100, "horizon_steps": 1_000_000}
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorldsConfig:
     """What all worlds of a batch share."""
@@ -190,8 +193,8 @@ class WorldsConfig:
         if self.control not in names:
             raise UsageError(f"control {self.control!r} is unknown; {nearest(self.control, names)}")
         for name in ("max_peers", "messages_per_peer", "horizon_steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+            if not 1 <= getattr(self, name) <= _MOST[name]:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must lie between 1 and {_MOST[name]}.")
 
 
 class ConvoyWorlds:
@@ -329,6 +332,17 @@ class ConvoyWorlds:
 
 INFO_SCALARS = ("gap_m", "closing_speed_mps", "required_decel_mps2", "hazard_phase", "hazard_rank", "end_reason")
 """Keys of ``info`` with one number a world."""
+
+
+def check_render_mode(render_mode: str | None) -> None:
+    """Refuses what nobody can show.
+
+    Raises:
+        UsageError: the mode is unknown.
+    """
+    if render_mode is not None and render_mode not in RENDERING["render_modes"]:
+        raise UsageError(f"render_mode {render_mode!r} is unknown; {nearest(render_mode, RENDERING['render_modes'])}")
+
 
 RENDERING: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": round(1 / STEP_S)}
 """What Gymnasium asks of the metadata of whoever shows :meth:`ConvoyWorlds.line`."""

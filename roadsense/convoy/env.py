@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from roadsense.convoy.core import HORIZON_STEPS, INFO_SCALARS, RENDERING
+from roadsense.convoy.core import HORIZON_STEPS, INFO_SCALARS, RENDERING, check_render_mode
 from roadsense.convoy.player import Player
 from roadsense.convoy.reward import REWARD_TERMS
 from roadsense.convoy.spaces import action_space, observation_space
@@ -149,6 +149,7 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         reward: Mapping[str, float] | None = None,
         render_mode: str | None = None,
     ) -> None:
+        check_render_mode(render_mode)
         self.player = Player(
             1, dataset_dir=dataset_dir, split=split, scenario_list=scenario_list, scenario=scenario, radio=radio,
             engine=engine, control=control, max_peers=max_peers, messages_per_peer=messages_per_peer,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from roadsense.convoy.arguments import check_arguments, check_options
 from roadsense.convoy.core import HORIZON_STEPS, ConvoyWorlds, WorldsConfig
 from roadsense.convoy.reward import RewardConfig
 from roadsense.convoy.source import open_source
@@ -24,16 +24,12 @@ from roadsense.traffic.engines import make_traffic
 DEFAULT_RADIO = "convoy"
 """Radio parameters where neither the caller nor the dataset states any."""
 
-_OPTIONS = ("scenario_id", "episode")
-
 
 def _reward(constants: Mapping[str, float] | None) -> RewardConfig:
     known = RewardConfig.__dataclass_fields__
-    for name, value in (constants or {}).items():
+    for name in constants or {}:
         if name not in known:
-            raise UsageError(f"reward constant {name!r} is unknown; {nearest(name, known)}")
-        if not isinstance(value, (int, float)) or not 0.0 <= value < math.inf:
-            raise UsageError(f"reward constant {name!r} is {value!r}; give a finite number that is not negative.")
+            raise UsageError(f"reward constant {name!r} is unknown; {nearest(str(name), known)}")
     return RewardConfig(**(constants or {}))
 
 
@@ -64,13 +60,18 @@ class Player:
         horizon_steps: int = HORIZON_STEPS,
         reward: Mapping[str, float] | None = None,
     ) -> None:
+        check_arguments(
+            dataset_dir=dataset_dir, split=split, scenario_list=scenario_list, scenario=scenario, radio=radio,
+            engine=engine, control=control, max_peers=max_peers, messages_per_peer=messages_per_peer,
+            horizon_steps=horizon_steps, reward=reward,
+        )  # fmt: skip
         self.source = open_source(dataset_dir=dataset_dir, split=split, scenario_list=scenario_list, scenario=scenario)
         crowded = max(self.source.all(), key=lambda played: len(played.vehicles))
         if len(crowded.vehicles) - 1 > max_peers:
             raise UsageError(
                 f"{crowded.path}: has {len(crowded.vehicles) - 1} peers, but max_peers is {max_peers}; raise max_peers."
             )
-        self.params: RadioParams = read_params(radio or self.source.params_file or DEFAULT_RADIO)
+        self.params: RadioParams = read_params(radio if radio is not None else self.source.params_file or DEFAULT_RADIO)
         self._config = WorldsConfig(
             control=control, max_peers=max_peers, messages_per_peer=messages_per_peer, horizon_steps=horizon_steps,
             reward=_reward(reward),
@@ -104,20 +105,16 @@ class Player:
             UsageError: an option or a scenario is unknown.
             ScenarioError: a scenario cannot be played.
         """
-        options = options or {}
-        for name in options:
-            if name not in _OPTIONS:
-                raise UsageError(f"reset option {name!r} is unknown; {nearest(name, _OPTIONS)}")
+        named, changes = check_options(options)
         scenarios: list[Scenario | None] = [None] * self.num_worlds
         specs: list[EpisodeSpec | None] = [None] * self.num_worlds
         for world in np.flatnonzero(chosen).tolist():
             index = self._played[world]
             seed = episode_seed(self._roots[world], index)
-            named = options.get("scenario_id")
             played = self.source.pick(seed, index) if named is None else self.source.named(named)
             scenarios[world], self.seeds[world] = played, seed
-            if options.get("episode"):
-                specs[world] = played.episode.override(dict(options["episode"]))
+            if changes:
+                specs[world] = played.episode.override(changes)
             self._played[world] = index + 1
         self.worlds.reset(scenarios, self.seeds, specs, self.params, self.source.randomise_radio)
 

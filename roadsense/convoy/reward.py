@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from roadsense.convoy.truth import impact_speed
+from roadsense.convoy.control import MAX_BRAKE_MPS2
+from roadsense.convoy.truth import impact_speed, touches
+from roadsense.errors import UsageError
 from roadsense.jit import kernel
 from roadsense.traffic.base import EGO, STEP_S
+
+_DIVISORS = ("collision_speed_mps", "unsafe_span_mps2", "close_gap_m", "jerk_mps3", "progress_span_m")
 
 REWARD_TERMS = ("collision", "unsafe_gap", "unneeded_braking", "jerk", "missed_progress")
 
@@ -55,6 +60,14 @@ class RewardConfig:
     progress_span_m: float = 50.0
     """Gap beyond that at which the cost is full [m]."""
 
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value < math.inf:
+                raise UsageError(f"reward constant {name!r} is {value!r}; give a finite number that is not negative.")
+        for name in _DIVISORS:
+            if getattr(self, name) == 0.0:
+                raise UsageError(f"reward constant {name!r} is 0; it divides, give a number above 0.")
+
 
 _Constants = collections.namedtuple("_Constants", [field.name for field in dataclasses.fields(RewardConfig)])  # type: ignore[misc]
 
@@ -76,7 +89,7 @@ def score(world, traffic, w, c, terms):
     accel = traffic.accel_mps2[w, EGO]
     needed = world.required_decel_mps2
     terms[:] = 0.0
-    if world.gap_m <= 0.0 or world.rear_gap_m <= 0.0:
+    if touches(world):
         hit = impact_speed(world, traffic, w) / c.collision_speed_mps
         terms[0] = -min(c.collision_limit, c.collision * (1.0 + hit * hit))
     if speed > 0.1:
@@ -85,7 +98,7 @@ def score(world, traffic, w, c, terms):
     if world.demand_mps2 > 0.0:
         price = c.unneeded_in_hazard if world.hazard_phase == 1 else c.unneeded
         surplus = world.demand_mps2 - c.needed_factor * world.needed_before_mps2 - c.needed_slack_mps2
-        terms[2] = -price * max(0.0, surplus) / 8.0
+        terms[2] = -price * max(0.0, surplus) / MAX_BRAKE_MPS2
     jerk = (accel - world.previous_accel_mps2) / STEP_S / c.jerk_mps3
     terms[3] = -c.jerk * min(1.0, jerk * jerk)
     if world.leader >= 0:

@@ -128,6 +128,12 @@ def required_decel_of_all(traffic, w, side):
 
 
 @kernel
+def touches(world):
+    """True where V001 touches the car ahead or the one behind."""
+    return world.gap_m <= 0.0 or world.rear_gap_m <= 0.0
+
+
+@kernel
 def impact_speed(world, traffic, w):
     """Closing speed of the ego and the car it touches [m/s], at least 0."""
     if world.gap_m <= 0.0:

@@ -11,7 +11,8 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from roadsense.convoy.core import HORIZON_STEPS, RENDERING
+from roadsense.convoy.arguments import seed_of
+from roadsense.convoy.core import HORIZON_STEPS, RENDERING, check_render_mode
 from roadsense.convoy.player import Player
 from roadsense.convoy.spaces import action_space, observation_space
 from roadsense.convoy.world import MAX_PEERS, is_termination, is_truncation
@@ -45,10 +46,7 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         modes = [mode.value for mode in AutoresetMode]
         if not isinstance(autoreset_mode, AutoresetMode) and autoreset_mode not in modes:
             raise UsageError(f"autoreset_mode {autoreset_mode!r} is unknown; {nearest(autoreset_mode, modes)}")
-        if render_mode is not None and render_mode not in RENDERING["render_modes"]:
-            raise UsageError(
-                f"render_mode {render_mode!r} is unknown; {nearest(render_mode, RENDERING['render_modes'])}"
-            )
+        check_render_mode(render_mode)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**RENDERING, "autoreset_mode": self.autoreset_mode}
@@ -64,6 +62,7 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._ended = np.zeros(num_envs, np.bool_)
         self._rooted = False  # whether every world has a seed that its episodes come from
+        self._begun = np.zeros(num_envs, np.bool_)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -76,15 +75,20 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
 
         Raises:
             ValueError: there are not as many seeds, or entries of the mask, as worlds.
+            UsageError: a seed is no whole number or negative, or an option is unknown.
         """
         options = dict(options or {})
         chosen = self._reset_mask(options.pop("reset_mask", None))
-        roots: Sequence[int | None] = [None] * self.num_envs
-        if seed is not None:
-            roots = [seed + world for world in range(self.num_envs)] if isinstance(seed, int) else seed
+        roots: list[int | None] = [None] * self.num_envs
+        first: int | None = None
+        if isinstance(seed, Sequence | np.ndarray):
+            roots = [None if one is None else seed_of(one) for one in seed]
+        elif seed is not None:
+            first = seed_of(seed)
+            roots = [first + world for world in range(self.num_envs)]
+        super().reset(seed=first)
         if len(roots) != self.num_envs:
             raise ValueError(f"{len(roots)} seeds for {self.num_envs} worlds; give one seed a world, or one int.")
-        super().reset(seed=seed if isinstance(seed, int) else None)
         if not self._rooted:
             for world, root in enumerate(self.np_random.integers(2**31, size=self.num_envs).tolist()):
                 self.player.reseed(world, root)
@@ -94,6 +98,7 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
                 self.player.reseed(world, root)
         self.player.begin(chosen, options)
         self._ended[chosen] = False
+        self._begun[chosen] = True
         return self._observation(), self._info(chosen)
 
     def _reset_mask(self, given: Any) -> NDArray[np.bool_]:
@@ -108,6 +113,8 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         self, actions: NDArray[np.float32]
     ) -> tuple[dict[str, NDArray[Any]], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Applies one action a world; ended worlds are reset as the autoreset mode says."""
+        if not self._begun.all():
+            raise gym.error.ResetNeeded("a world was never reset; call reset() for all of them before step().")
         asked = np.asarray(actions, np.float64).reshape(self.num_envs)
         restart = self._ended.copy() if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(self._ended)
         if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():

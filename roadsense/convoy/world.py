@@ -41,7 +41,7 @@ def is_termination(reason: Any) -> Any:
 
 def is_truncation(reason: Any) -> Any:
     """Which end reasons (a number or an array) only cut an episode off: ``truncated``."""
-    return (reason != EndReason.RUNNING) & (reason != EndReason.COLLISION) & (reason != EndReason.REAR_CONTACT)
+    return (reason != EndReason.RUNNING) ^ is_termination(reason)
 
 
 class HazardKind(enum.IntEnum):

@@ -91,8 +91,8 @@ class Ranges:
             if stated is None:
                 continue
             low, high = stated
-            if low > high:
-                raise UsageError(f"ranges: {name} is {low} to {high}; state the lower end first.")
+            if not low <= high:
+                raise UsageError(f"ranges: {name} is {low} to {high}; state two numbers, the lower one first.")
             if low < least or high > most:
                 raise UsageError(
                     f"ranges: {name} is {low} to {high}; the safe envelope is {least} to {most}, stay within it."

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from roadsense._data import params_dir
-from roadsense.errors import ParamsError, nearest
+from roadsense.errors import ParamsError, UsageError, nearest
 from roadsense.espnow.flat import from_flat, is_flat
 from roadsense.espnow.params import RadioParams, parse_params
 
@@ -40,6 +40,7 @@ def read_params(name_or_path: str | Path) -> RadioParams:
     """Reads a radio by name (``"convoy"``, ``"lossy:0.3,4.6"``) or any ``.json`` file by path.
 
     Raises:
+        UsageError: no radio has that name.
         ParamsError: there is no such file, it is not JSON, or it holds unknown or impossible values; the message
             names all of them.
     """
@@ -54,7 +55,7 @@ def params_path(name_or_path: str | Path) -> Path | None:
     """The file that :func:`read_params` reads; None for a degradation, which has none.
 
     Raises:
-        ParamsError: no radio has that name.
+        UsageError: no radio has that name.
     """
     if isinstance(name_or_path, Path) or "/" in name_or_path or name_or_path.endswith(".json"):
         return Path(name_or_path)
@@ -62,7 +63,7 @@ def params_path(name_or_path: str | Path) -> Path | None:
     if kind in _DEGRADATIONS:
         return None
     if name_or_path not in shipped_names():
-        raise ParamsError(
+        raise UsageError(
             f"radio {name_or_path!r} is unknown; {nearest(kind, [*shipped_names(), *_DEGRADATIONS])} "
             "A file is given by its path, ending in .json."
         )
@@ -124,7 +125,7 @@ def _figures(name: str, text: str, wanted: tuple[str, ...]) -> list[float]:
     if len(found) != len(wanted) or len(found) != len(parts) or min(found, default=0.0) < 0.0:
         kind = name.partition(":")[0]
         form = f"{kind}:{','.join(f'<{one}>' for one in wanted)}" if wanted else kind
-        raise ParamsError(f"radio {name!r}: give it as {form}, in numbers that are not negative.")
+        raise UsageError(f"radio {name!r}: give it as {form}, in numbers that are not negative.")
     return found
 
 

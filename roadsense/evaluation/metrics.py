@@ -128,17 +128,21 @@ class Reaction(NamedTuple):
     braking_at_onset: bool
     """It braked already at the step before the hazard's beginning, and at that step too."""
     from_onset_s: float
-    """To the first step at or after the hazard's beginning at which its request rises above the dead band; or NaN."""
+    """To the first step from the hazard's beginning on, and not calm, at which its request rises above the dead band;
+    NaN where there is none."""
     from_reception_s: float
     """The same from the first beacon that tells of the hazard on; NaN where none was heard."""
 
 
 def reaction(trace: EpisodeTrace) -> Reaction:
-    """How the assistant answered to the hazard of an episode. Braking that was on before is no answer."""
+    """How the assistant answered to the hazard of an episode.
+
+    Braking that was on before is no answer, and neither is one that begins in a calm step, after the hazard.
+    """
     begins = hazard_begins(trace)
     asked = trace.demand_mps2 >= DEAD_BAND * MAX_BRAKE_MPS2
     braking_at_onset = 0 < begins < trace.num_steps and bool(asked[begins - 1] and asked[begins])
-    risen = np.flatnonzero(_rises(asked)[begins:])
+    risen = np.flatnonzero((_rises(asked) & ~calm(trace))[begins:])
     if len(risen) == 0:
         return Reaction(braking_at_onset, math.nan, math.nan)
     heard = np.flatnonzero(trace.target_heard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,9 +34,8 @@ _REMEDY = "train or export the policy again"
 class _Learned(Policy):
     """What both forms share: name, signature, and the memory of every world where the network has one."""
 
-    def __init__(self, name: str, signature: Signature, path: Path | None = None) -> None:
-        self.name, self.signature = name, signature
-        self.origin = {"weights_digest": signature.weights_digest, **({} if path is None else {"path": str(path)})}
+    def __init__(self, name: str, signature: Signature, origin: Mapping[str, str]) -> None:
+        self.name, self.signature, self.origin = name, signature, dict(origin)
         self.control, self.messages_per_peer = signature.control, signature.messages_per_peer
         self._hidden = self._cell = np.zeros((0, signature.widths.lstm), np.float32)
 
@@ -58,7 +58,8 @@ class DeepSetsPolicy(_Learned):
     def __init__(
         self, name: str, signature: Signature, tensors: Mapping[str, NDArray[np.float32]], path: Path | None = None
     ) -> None:
-        super().__init__(name, signature, path)
+        where = {} if path is None else {"path": str(path)}
+        super().__init__(name, signature, {**where, "weights_digest": signature.weights_digest})
         self._phi, self._head = _layers(tensors, "phi.layers"), _layers(tensors, "head")
         lstm = signature.widths.lstm
         self._memory = (
@@ -81,8 +82,8 @@ class DeepSetsPolicy(_Learned):
 class OnnxPolicy(_Learned):
     """The exported network on ONNX Runtime, one thread."""
 
-    def __init__(self, name: str, signature: Signature, session: Any, path: Path | None = None) -> None:
-        super().__init__(name, signature, path)
+    def __init__(self, name: str, signature: Signature, session: Any, origin: Mapping[str, str]) -> None:
+        super().__init__(name, signature, origin)
         self._session = session
 
     def act(self, observation: Observation, truth: Truth | None = None) -> NDArray[np.float64]:
@@ -157,20 +158,21 @@ def _open_onnx(path: Path, name: str) -> OnnxPolicy:
         import onnxruntime
     except ImportError as error:
         raise missing(error.name or "onnxruntime") from None
+    content = path.read_bytes()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(
-            path.read_bytes(), sess_options=options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(content, sess_options=options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a class of its own for each way a file can be broken
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RoadsenseError(f"{path}: cannot be read as ONNX ({reason}); {_REMEDY}.") from None
     metadata = session.get_modelmeta().custom_metadata_map
     if ONNX_METADATA_KEY not in metadata:
         raise RoadsenseError(f"{path}: was not exported by roadsense, it carries no signature; {_REMEDY}.")
-    return OnnxPolicy(name, parse_signature(metadata[ONNX_METADATA_KEY], path), session, path)
+    signature = parse_signature(metadata[ONNX_METADATA_KEY], path)
+    # by the file's own bytes: what its metadata says of the weights, nobody has verified
+    return OnnxPolicy(name, signature, session, {"path": str(path), "sha256": hashlib.sha256(content).hexdigest()})
 
 
 def load_policy(path: str | Path, name: str | None = None) -> Policy:

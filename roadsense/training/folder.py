@@ -20,6 +20,8 @@ from roadsense.training.model import AnyPPO, actor_tensors
 
 MODEL_NAME = "model.zip"
 RESULT_NAME = "training.json"
+INPUTS = ("dataset_digest", "radio_digest", "eval_dataset_digest", "eval_radio_digest")
+"""Keys of the digests of what a training comes from, in its result and in its checkpoints."""
 
 
 def write_policy(run_dir: Path, model: AnyPPO, config: TrainConfig) -> Signature:
@@ -44,7 +46,9 @@ def earlier_state(config: TrainConfig) -> dict[str, Any] | None:
         found = read_facts(last)
     else:
         return None
-    before, now = dict(found.get("config", {})), config.document()
+    if not {"config", "made_with", "timesteps", "resumed_at", *INPUTS} <= found.keys():
+        raise InputMismatchError(f"{run_dir}: holds a training of another version; name another run_dir or remove it.")
+    before, now = dict(found["config"]), config.document()
     for one in (before, now):
         one.pop("run_dir", None)  # a folder may be moved
     if canonical_digest(before) != canonical_digest(now):

@@ -16,11 +16,11 @@ from roadsense.convoy.source import open_source, room_for
 from roadsense.errors import InputMismatchError, StoppedError
 from roadsense.files import cannot_write, write_bytes, write_json
 from roadsense.policies.signature import Signature
-from roadsense.runs import git_state
+from roadsense.runs import made_with
 from roadsense.training.callbacks import AnnealNoise, Every, ShowProgress
 from roadsense.training.checkpoints import BEST, LAST, read_facts, restore_model, save_checkpoint
 from roadsense.training.config import TrainConfig
-from roadsense.training.folder import MODEL_NAME, RESULT_NAME, earlier_state, json_number, summary, write_policy
+from roadsense.training.folder import INPUTS, MODEL_NAME, RESULT_NAME, earlier_state, json_number, summary, write_policy
 from roadsense.training.log import LOG_NAME, TENSORBOARD_DIR, UpdateLog, open_logger
 from roadsense.training.model import AnyPPO, actor_tensors, build_model
 from roadsense.training.reward_scale import RewardScale
@@ -40,6 +40,8 @@ class _Training:
     model: AnyPPO
     updates: UpdateLog
     val_player: Player
+    made_with: list[dict[str, Any]]
+    """Commit and versions, from each step on at which it was begun or taken up again."""
     resumed_at: list[int] = field(default_factory=list)
     validations: list[dict[str, Any]] = field(default_factory=list)
     best: Validation | None = None
@@ -50,15 +52,12 @@ class _Training:
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint states beside weights and optimiser."""
-        commit, dirty = git_state(Path(__file__).parent)
         scale = self.env.scale
         return {
             "config": self.config.document(),
             "seeds": {"root": self.config.seed, "episodes_begun": self.env.played},
-            "git_commit": commit,
-            "git_dirty": dirty,
-            "dataset_digest": self.env.player.source.digest,
-            "radio_digest": self.env.player.params.digest,
+            "made_with": self.made_with,
+            **_inputs(self.env.player, self.val_player),
             "timesteps": self.model.num_timesteps,
             "reward_scale": None if scale is None else scale.state(),
             "resumed_at": self.resumed_at,
@@ -97,6 +96,7 @@ class _Training:
         self.validations = list(facts["validations"])
         self.best = None if facts["best"] is None else Validation(*facts["best"])
         self.resumed_at = [*facts["resumed_at"], self.model.num_timesteps]
+        self.made_with = [*facts["made_with"], {**self.made_with[0], "from_step": self.model.num_timesteps}]
         # the stream of exploration goes on elsewhere than it began, the same for every continuation at this step
         torch.manual_seed(self.config.seed + self.model.num_timesteps)
         np.random.seed((self.config.seed + self.model.num_timesteps) % 2**32)  # noqa: NPY002 - SB3 shuffles with it
@@ -137,8 +137,7 @@ class _Training:
         explained = [row["explained_variance"] for row in rows]
         result = {
             "finished": True,
-            **{key: facts[key] for key in ("config", "git_commit", "git_dirty", "dataset_digest", "radio_digest",
-                                           "timesteps", "resumed_at", "validations")},
+            **{key: facts[key] for key in ("config", "made_with", *INPUTS, "timesteps", "resumed_at", "validations")},
             "best": self.best.document() if self.best else None,
             "weights_digest": signature.weights_digest,
             "seconds": round(self.updates.seconds, 2),
@@ -150,6 +149,14 @@ class _Training:
         }  # fmt: skip
         write_json(self.run_dir / RESULT_NAME, result)
         return result
+
+
+def _inputs(trained_on: Player, validated_on: Player) -> dict[str, str | None]:
+    """Digests of what the experience and the choice of the best checkpoint come from."""
+    digests = [
+        digest for player in (trained_on, validated_on) for digest in (player.source.digest, player.params.digest)
+    ]
+    return dict(zip(INPUTS, digests, strict=True))
 
 
 def _player(config: TrainConfig, dataset_dir: str | None, split: str, num_worlds: int) -> Player:
@@ -197,12 +204,14 @@ def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback 
         env.close()
         raise
     try:
-        if earlier is not None and earlier["dataset_digest"] != env.player.source.digest:
-            raise InputMismatchError(f"{run_dir}: was begun on another dataset; name another run_dir or remove it.")
+        if earlier is not None and {key: earlier[key] for key in INPUTS} != _inputs(env.player, val_player):
+            raise InputMismatchError(
+                f"{run_dir}: was begun on another dataset or radio; name another run_dir or remove it."
+            )
         model = build_model(config, env, run_dir)
         updates = UpdateLog(run_dir / LOG_NAME, int(earlier["timesteps"]) if earlier else 0)
         model.set_logger(open_logger(run_dir, updates, config.tensorboard))
-        training = _Training(config, env, model, updates, val_player)
+        training = _Training(config, env, model, updates, val_player, [{"from_step": 0, **made_with()}])
         if earlier is not None:
             training.resume()
         try:

@@ -12,8 +12,9 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 import roadsense  # noqa: F401
+from roadsense.convoy.env import ConvoyEnv
 from roadsense.convoy.reward import REWARD_TERMS
-from roadsense.errors import ParamsError, RoadsenseError, ScenarioError, TrafficError, UsageError
+from roadsense.errors import RoadsenseError, ScenarioError, TrafficError, UsageError
 
 pytestmark = pytest.mark.usefixtures("require_sumo")
 
@@ -65,7 +66,14 @@ def test_stable_baselines3_complains_only_about_what_is_meant(make, control):
         ({"engine": "sumoo"}, UsageError, "engine 'sumoo' is unknown; did you mean 'sumo'?"),
         ({"control": "brakes"}, UsageError, "control 'brakes' is unknown; did you mean 'brake'?"),
         ({"reward": {"jrk": 0.0}}, UsageError, "reward constant 'jrk' is unknown; did you mean 'jerk'?"),
-        ({"reward": {"jerk": "much"}}, UsageError, "reward constant 'jerk' is 'much'; give a finite number"),
+        ({"reward": {"jerk": "much"}}, UsageError, "reward.jerk.int is 'much', input should be a valid integer"),
+        ({"reward": {"jerk": -1.0}}, UsageError, "reward constant 'jerk' is -1.0; give a finite number"),
+        ({"reward": {"jerk_mps3": 0.0}}, UsageError, "reward constant 'jerk_mps3' is 0; it divides, give a number"),
+        ({"reward": 5}, UsageError, "reward is 5, input should be a valid dictionary"),
+        ({"engine": None, "split": 3}, UsageError, "split is 3, input should be a valid string; engine is None"),
+        ({"max_peers": "4", "horizon_steps": 4.5}, UsageError, "max_peers is '4', input should be a valid integer; "),
+        ({"scenario_list": "curve"}, UsageError, "scenario_list is 'curve', "),
+        ({"max_peers": 10**12}, UsageError, "max_peers is 1000000000000; it must lie between 1 and 1000."),
         ({"reward": {"jerk": float("nan")}}, UsageError, "reward constant 'jerk' is nan; give a finite number"),
         ({"split": "trian"}, UsageError, "split 'trian' is unknown; did you mean 'train'?"),
         (
@@ -74,13 +82,14 @@ def test_stable_baselines3_complains_only_about_what_is_meant(make, control):
             "scenario_list names 'curv', which is unknown; did you mean 'curve'?",
         ),
         ({"scenario_list": []}, UsageError, "there is no scenario to play"),
-        ({"radio": "convy"}, ParamsError, "did you mean 'convoy'?"),
+        ({"radio": ""}, UsageError, "radio '' is unknown; known are:"),
+        ({"radio": "convy"}, UsageError, "did you mean 'convoy'?"),
         ({"scenario": "nowhere"}, ScenarioError, "nowhere: no such scenario directory; give one, or a .sumocfg file."),
         ({"scenario": "nowhere", "scenario_list": ["curve"]}, UsageError, "excludes dataset_dir= and scenario_list="),
         ({"dataset_dir": "nowhere"}, ScenarioError, "manifest.json: no such file"),
         ({"max_peers": 3}, UsageError, "straight: has 4 peers, but max_peers is 3; raise max_peers."),
-        ({"messages_per_peer": 0}, UsageError, "messages_per_peer is 0; it must be at least 1."),
-        ({"horizon_steps": 0}, UsageError, "horizon_steps is 0; it must be at least 1."),
+        ({"messages_per_peer": 0}, UsageError, "messages_per_peer is 0; it must lie between 1 and"),
+        ({"horizon_steps": 0}, UsageError, "horizon_steps is 0; it must lie between 1 and"),
     ],
 )
 def test_an_argument_that_does_not_exist_is_refused_at_once(make, kwargs, error, hint):
@@ -90,12 +99,22 @@ def test_an_argument_that_does_not_exist_is_refused_at_once(make, kwargs, error,
     assert "\n" not in str(refused.value)
 
 
+def test_an_unknown_render_mode_is_refused():
+    with pytest.raises(UsageError, match="render_mode 'human' is unknown; known are: ansi"):
+        ConvoyEnv(render_mode="human")
+
+
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
         ({"scenario": "curve"}, "reset option 'scenario' is unknown; did you mean 'scenario_id'?"),
         ({"scenario_id": "strait"}, "scenario_id 'strait' is unknown; did you mean 'straight'?"),
-        ({"scenario_id": 7}, "scenario_id 7 is unknown; known are: arterial, curve, straight."),
+        ({"scenario_id": 7}, "scenario_id is 7, input should be a valid string."),
+        ({"scenario_id": ["curve"]}, "scenario_id is of the wrong kind, input should be a valid string."),
+        ({"episode": 5}, "episode is 5, input should be a valid dictionary"),
+        ({"episode": {5: 1}}, "is 5, input should be a valid string"),
+        ({"episode": {"driver.inattention_s": (1, 1e300)}}, "driver.inattention_s.1 is 1e+300, input should be less"),
+        ({"episode": {"hazard.onset_s": (1, 1e300)}}, "hazard.onset_s.1 is 1e+300, input should be less than"),
         ({"episode": {"hazard.rnk": (1, 1)}}, "there is no 'hazard.rnk'; did you mean 'hazard.rank'?"),
         ({"episode": {"hazrd.rank": (1, 1)}}, "there is no 'hazrd.rank'; did you mean 'hazard.rank'?"),
         ({"episode": {"hazard.rank": (2, 1)}}, "rank: the lower end 2 is above the upper end 1"),

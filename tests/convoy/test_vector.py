@@ -259,3 +259,28 @@ def test_an_unknown_render_mode_is_refused_and_none_shows_nothing(batches, scene
         ConvoyVectorEnv(2, render_mode="human", scenario=scene)
     with pytest.warns(UserWarning, match="needs render_mode"):
         assert batches[AutoresetMode.DISABLED].render() is None
+
+
+def test_a_step_needs_a_reset_of_every_world(scene):
+    envs = gym.make_vec("Convoy-v0", autoreset_mode=AutoresetMode.DISABLED, **arguments(scene))
+    try:
+        for options in (None, {"reset_mask": np.array([True, False])}):
+            if options:
+                envs.reset(seed=SEED, options=options)
+            with pytest.raises(gym.error.ResetNeeded, match="was never reset"):
+                envs.step(np.zeros((WORLDS, 1), np.float32))
+        envs.reset(seed=SEED, options={"reset_mask": np.array([False, True])})
+        envs.step(np.zeros((WORLDS, 1), np.float32))
+    finally:
+        envs.close()
+
+
+def test_seeds_may_be_of_numpy_and_what_is_no_seed_is_refused(batches):
+    envs = batches[AutoresetMode.DISABLED]
+    expected = [array.copy() for array in envs.reset(seed=SEED)[0].values()]
+    for seed in (np.int64(SEED), np.array([SEED, SEED + 1]), [np.uint32(SEED), SEED + 1]):
+        found = envs.reset(seed=seed)[0].values()
+        assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+    for seed in (-1, [3, -1], 1.5, "3", True, np.array([0.5, 1.0])):
+        with pytest.raises(UsageError, match="give a whole number that is not negative"):
+            envs.reset(seed=seed)

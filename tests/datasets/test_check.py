@@ -40,6 +40,9 @@ def sign(root):
         for file in files
     ]
     manifest["content_digest"] = tree_digest((file["path"], file["sha256"]) for file in manifest["files"])
+    for entry in (entry for split in manifest["splits"].values() for entry in split):
+        own = [file for file in manifest["files"] if file["path"].startswith(f"{entry['path']}/")]
+        entry["digest"] = tree_digest((file["path"], file["sha256"]) for file in own)
     (root / "manifest.json").write_text(json.dumps(manifest))
 
 

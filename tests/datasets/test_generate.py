@@ -14,7 +14,7 @@ from roadsense.datasets.config import GenerateConfig, Ranges
 from roadsense.datasets.envelope import envelope_problems, presence_problems
 from roadsense.datasets.generate import generate
 from roadsense.datasets.road import road_of
-from roadsense.errors import InputMismatchError, ParamsError, RoadsenseError, ScenarioError, UsageError
+from roadsense.errors import InputMismatchError, RoadsenseError, ScenarioError, UsageError
 from roadsense.scenario import read_scenario
 from roadsense.traffic.route import RouteCatalogue
 
@@ -162,7 +162,7 @@ def test_a_convoy_that_fits_nowhere_leaves_nothing_behind(tmp_path):
         ({"base_scenarios": ("curve", "curve")}, UsageError, "'curve' is named twice"),
         ({"base_scenarios": ("curve",)}, UsageError, "none is left to train on"),
         ({"held_out": ("arteral",)}, UsageError, "'arteral' is not among the base scenarios; did you mean 'arterial'"),
-        ({"emulator_params": "convoi"}, ParamsError, "did you mean 'convoy'"),
+        ({"emulator_params": "convoi"}, UsageError, "did you mean 'convoy'"),
         ({"emulator_params": "off"}, UsageError, "radio 'off' has no file; generate with a profile"),
     ],
 )
@@ -184,7 +184,8 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
         ({"tau": (0.05, 1.0)}, r"tau is 0.05 to 1.0; the safe envelope is 0.1 to 3.0"),
         ({"hazard_decel_mps2": (3.0, 9.5)}, "hazard_decel_mps2 is 3.0 to 9.5; the safe envelope is 0.5 to 9.0"),
         ({"peer_count": (0, 4)}, "peer_count is 0 to 4"),
-        ({"speed_mps": (20.0, 10.0)}, "state the lower end first"),
+        ({"speed_mps": (20.0, 10.0)}, "state two numbers, the lower one first"),
+        ({"tau": (float("nan"), 1.0)}, "state two numbers, the lower one first"),
         ({"hazard_onset_s": (5.0, 26.0)}, "hazard_onset_s is 5.0 to 26.0"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from roadsense._data import params_dir
-from roadsense.errors import ParamsError
+from roadsense.errors import ParamsError, UsageError
 from roadsense.espnow.params import RadioParams
 from roadsense.espnow.profiles import read_params, shipped_names
 
@@ -141,7 +141,7 @@ def test_bytes_that_are_no_text(tmp_path):
 
 
 def test_a_name_that_is_not_shipped_gets_the_nearest():
-    with pytest.raises(ParamsError, match=r"radio 'convoi' is unknown; did you mean 'convoy'\?"):
+    with pytest.raises(UsageError, match=r"radio 'convoi' is unknown; did you mean 'convoy'\?"):
         read_params("convoi")
 
 

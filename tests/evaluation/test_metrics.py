@@ -89,6 +89,16 @@ def test_braking_that_was_on_before_the_onset_is_no_reaction():
     assert measure(braking_hazard(onset=5, demand_mps2=pulse(20, (0, 20)))).reacted is False
 
 
+def test_a_brake_long_after_the_hazard_is_no_reaction_to_it():
+    phase = np.array([0] * 6 + [1] * 5 + [2] * 10)
+    over = {"onset": 5, "hazard_phase": phase, "over_step": 10, "attentive_from": 12}
+    late = braking_hazard(**over, demand_mps2=pulse(20, (15, 18)))
+    assert false_brakes(late)[0] == 1
+    assert no_reaction(late) and not measure(late).reacted
+    within = braking_hazard(**over, demand_mps2=pulse(20, (9, 18)))
+    assert reaction(within).from_onset_s == pytest.approx(0.4)
+
+
 def test_a_car_that_stands_far_ahead_calls_for_an_answer_once_the_truth_asks_for_braking():
     standing = {"hazard_kind": 2, "onset": 0, "required_decel_mps2": np.linspace(0.0, 2.0, 21)}  # 1 m/s² at step 10
     found = braking_hazard(**standing, demand_mps2=pulse(20, (3, 5), (12, 20)), target_heard=np.ones(21, bool))

@@ -17,6 +17,7 @@ from roadsense.convoy.observation import layout_hash
 from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError
 from roadsense.policies.runtime import load_policy
 from roadsense.policies.signature import weights_digest
+from roadsense.training import sb3
 from roadsense.training.checkpoints import BEST, LAST, read_facts
 from roadsense.training.config import TrainConfig
 from roadsense.training.model import DivergedError, actor_tensors
@@ -79,7 +80,7 @@ def test_the_folder_holds_what_it_owes(trained):
     signature = json.loads(folder(config, "signature.json").read_text())
     assert signature["layout_hash"] == layout_hash(1) and signature["weights_digest"] == result["weights_digest"]
     facts = read_facts(folder(config, LAST))
-    assert facts["config"]["seed"] == 3 and facts["timesteps"] == 1024 and facts["git_commit"]
+    assert facts["config"]["seed"] == 3 and facts["timesteps"] == 1024 and facts["made_with"][0]["git_commit"]
     assert facts["seeds"]["root"] == 3 and min(facts["seeds"]["episodes_begun"]) >= 1
     assert "dataset_digest" in facts and facts["reward_scale"]["count"] > 1000
     with zipfile.ZipFile(folder(config, LAST)) as archive:
@@ -207,3 +208,32 @@ def test_a_recurrent_policy_trains_and_runs(tmp_path):
         expected, state = model.predict(seen._asdict(), state=state, episode_start=start, deterministic=True)
         start = np.zeros(20, np.bool_)
         assert np.abs(policy.act(seen, None) - expected[:, 0]).max() <= 1e-6
+
+
+def test_what_went_on_at_another_commit_says_so_and_on_another_validation_set_is_refused(tmp_path, monkeypatch):
+    config = dataclasses.replace(TINY, run_dir=str(tmp_path), checkpoint_every=10**6, eval_every=10**6)
+
+    def interrupt(model):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("roadsense.runs.git_state", lambda folder: ("a" * 40, False))
+    with pytest.raises(StoppedError):
+        train(config, progress=False, callback=At(600, interrupt))
+    monkeypatch.setattr("roadsense.runs.git_state", lambda folder: ("b" * 40, True))
+    inputs = sb3._inputs
+    monkeypatch.setattr(sb3, "_inputs", lambda *players: {**inputs(*players), "eval_dataset_digest": "another"})
+    with pytest.raises(InputMismatchError, match="was begun on another dataset or radio"):
+        train(config, progress=False)
+    monkeypatch.undo()
+    monkeypatch.setattr("roadsense.runs.git_state", lambda folder: ("b" * 40, True))
+    made = train(config, progress=False)["made_with"]
+    assert [(one["from_step"], one["git_commit"][0], one["git_dirty"]) for one in made] == [
+        (0, "a", False), (600, "b", True),
+    ]  # fmt: skip
+    assert all(one["versions"]["sb3-contrib"] for one in made)
+
+
+def test_a_folder_of_another_version_is_one_sentence(tmp_path):
+    (tmp_path / "training.json").write_text('{"finished": true, "config": {}}')
+    with pytest.raises(InputMismatchError, match="holds a training of another version"):
+        train(dataclasses.replace(TINY, run_dir=str(tmp_path)), progress=False)
