@@ -135,11 +135,14 @@ def _evaluate(arguments: list[str]) -> None:
     asked = _parse(Evaluate, "evaluate", arguments)
     if not asked.policy:
         raise UsageError("evaluate: --policy needs the name or path of a policy, or several.")
+    policies = [find_policy(name) for name in asked.policy]
     for file in (asked.json, asked.csv):
+        if file is not None and file.is_dir():
+            raise UsageError(f"{file}: is a folder; name a file.")
         if file is not None:
             refuse_unwritable(file)
     config = EvaluationConfig(**{one.name: getattr(asked, one.name) for one in dataclasses.fields(EvaluationConfig)})
-    result = evaluate([find_policy(name) for name in asked.policy], config)
+    result = evaluate(policies, config)
     print(table(result.summaries))
     if asked.json is not None:
         write_json(asked.json, result.document())

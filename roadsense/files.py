@@ -39,20 +39,19 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Tries whether a file could be written, and leaves nothing.
+    """Refuses a folder or file that could not be written; makes nothing.
 
     Raises:
-        RoadsenseError: its folder cannot be written, or a folder has that name.
+        RoadsenseError: no folder on the way to it can be written.
     """
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(descriptor)
-        os.unlink(beside)
-    except OSError as error:
-        raise cannot_write(path, error) from None
+    existing = path
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if existing == path and not path.is_dir():
+        existing = path.parent  # a file, which would be replaced
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        reason = errno.EACCES if existing.is_dir() else errno.ENOTDIR
+        raise cannot_write(path, OSError(reason, os.strerror(reason)))
 
 
 def cannot_write(path: Path, error: OSError) -> RoadsenseError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -15,9 +14,9 @@ from roadsense.convoy.player import DEFAULT_RADIO
 from roadsense.convoy.source import BUILT_IN
 from roadsense.convoy.world import MAX_PEERS
 from roadsense.datasets.config import GenerateConfig
-from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError, UsageError, nearest
+from roadsense.errors import InputMismatchError, StoppedError, UsageError, nearest
 from roadsense.extras import require
-from roadsense.files import write_json, write_text
+from roadsense.files import refuse_unwritable, write_json, write_text
 from roadsense.manifest import MANIFEST_NAME
 from roadsense.runs import COMPLETE, RunFolder, canonical_digest, environment
 from roadsense.training.config import TrainConfig, read_train_config
@@ -215,7 +214,7 @@ class Pipeline:
         done = self.run.finished_stages()
         self.run.refuse_other(self.document)
         for folder in (self.run.path, self.dataset_dir):
-            _writable(folder)
+            refuse_unwritable(folder)
         notes = {
             "generate": f"{self.sizes.train} + {self.sizes.val} + {self.sizes.eval} scenarios -> {self.dataset_dir}",
             "check": "every scenario in SUMO",
@@ -269,15 +268,6 @@ class Pipeline:
 
 def _short(commits: list[str]) -> str:
     return " and ".join(commit[:12] for commit in commits)
-
-
-def _writable(folder: Path) -> None:
-    """Refuses a folder that could not be written; makes nothing."""
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise RoadsenseError(f"{folder}: cannot be written; choose a folder you may write to.")
 
 
 def run_pipeline(config: PipelineConfig) -> Path:

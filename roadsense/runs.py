@@ -200,7 +200,11 @@ class RunFolder:
     def finished_stages(self) -> dict[str, Any]:
         """What earlier calls finished: stage → {seconds, …}."""
         stages = read_record(self.path / PROGRESS)
-        if not all(isinstance(facts, dict) for facts in stages.values()):
+        made = [facts.get("made_with", {}) for facts in stages.values() if isinstance(facts, dict)]
+        trained = [facts.get("trained_with", []) for facts in stages.values() if isinstance(facts, dict)]
+        parts = [*made, *(part for parts in trained if isinstance(parts, list) for part in parts)]
+        whole = len(made) == len(stages) and all(isinstance(parts, list) for parts in trained)
+        if not whole or not all(isinstance(part, dict) for part in parts):
             raise RoadsenseError(f"{self.path / PROGRESS}: does not hold an object a stage; {_MEND}.")
         return stages
 

@@ -19,7 +19,8 @@ from roadsense.vehicles import RouteFiles, Vehicle, parse_xml, read_time_s
 EGO_ID = "V001"
 CONFIG_NAME = "scenario.sumocfg"
 
-_FOLLOWED = ("net-file", "route-files", "additional-files", "begin")
+_SHORT = {"net-file": ("net",), "route-files": ("routes", "route"), "additional-files": ("additional",)}
+_FOLLOWED = ("begin", *_SHORT, *(name for names in _SHORT.values() for name in names))
 _ALWAYS = (("step-length", "0.1"), ("time-to-teleport", "-1"), ("collision.action", "warn"))
 
 
@@ -57,11 +58,10 @@ class Scenario:
         return hashlib.sha256(self.net_file.read_bytes()).hexdigest()
 
 
-def _files(root: ET.Element, tag: str, folder: Path) -> tuple[Path, ...]:
-    element = root.find(f".//{tag}")
-    if element is None:
-        return ()
-    names = element.get("value", "").replace(",", " ").split()
+def _files(root: ET.Element, option: str, folder: Path) -> tuple[Path, ...]:
+    """Paths that a configuration states for an option, by its own name or one of SUMO's short ones."""
+    elements = [element for tag in (option, *_SHORT[option]) for element in root.iter(tag)]
+    names = [name for element in elements[:1] for name in element.get("value", "").replace(",", " ").split()]
     return tuple(folder / name for name in names)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
@@ -114,23 +115,24 @@ class Vehicle:
 
 
 def parse_xml(path: Path) -> ET.Element:
-    """Root of an XML file.
+    """Root of an XML file, packed by gzip where its name ends in ``.gz``.
 
     Raises:
         ScenarioError: there is no such file, or it is not well-formed.
     """
     try:
-        return ET.parse(path).getroot()
+        packed = path.suffix == ".gz"
+        return ET.fromstring(gzip.decompress(path.read_bytes())) if packed else ET.parse(path).getroot()
     except FileNotFoundError:
         raise ScenarioError(f"{path}: no such file; a scenario needs it.") from None
     except ET.ParseError as error:
         raise ScenarioError(f"{path}: not well-formed XML ({error}); repair or regenerate it.") from None
-    except (OSError, LookupError, ValueError) as error:  # a folder, an encoding that nobody knows, bytes that are none
+    except (OSError, EOFError, LookupError, ValueError) as error:  # a folder, an unknown encoding, no archive
         raise ScenarioError(f"{path}: cannot be read as XML ({error}); repair or regenerate it.") from None
 
 
-_ABOVE_0 = ("length", "accel", "decel", "emergencyDecel", "apparentDecel", "maxSpeed", "speedFactor")
-_AT_LEAST_0 = ("minGap", "tau", "sigma")
+_ABOVE_0 = ("length", "accel", "decel", "emergencyDecel", "apparentDecel", "maxSpeed", "tau")
+_AT_LEAST_0 = ("minGap", "sigma", "speedFactor")
 
 
 def _number(text: str) -> float:
@@ -151,8 +153,10 @@ def _vehicle_type(element: ET.Element, path: Path) -> VehicleType:
     vehicle_type = VehicleType(id=element.get("id", ""), attributes=attributes, params=params)
     for name in (name for name in (*_ABOVE_0, *_AT_LEAST_0) if name in attributes):
         value = _number(_mean(attributes[name]) if name == "speedFactor" else attributes[name])
-        if not (value > 0.0 or (value == 0.0 and name in _AT_LEAST_0)):
+        within = value > 0.0 or (value == 0.0 and name in _AT_LEAST_0)
+        if not within or (name == "sigma" and value > 1.0):
             wanted = "a number above 0" if name in _ABOVE_0 else "a number that is not negative"
+            wanted = "a number from 0 to 1" if name == "sigma" else wanted
             raise ScenarioError(f"{path}: vType {vehicle_type.id!r} has {name}={attributes[name]!r}; give {wanted}.")
     return vehicle_type
 

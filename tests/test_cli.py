@@ -206,11 +206,16 @@ def test_a_policy_must_be_named(said) -> None:
 
 @pytest.mark.parametrize("flag", ["--json", "--csv"])
 def test_where_figures_cannot_be_written_is_found_before_anything_is_played(said, flag: str, tmp_path: Path) -> None:
-    for place in (tmp_path, Path("/proc/figures")):
+    (tmp_path / "file").write_text("")
+    for place, wrong, told in (
+        (tmp_path, EXIT_USAGE, "is a folder; name a file."),
+        (tmp_path / "file" / "deeper" / "figures", EXIT_ERROR, "cannot be written (Not a directory)"),
+    ):
         code, out, err = said("evaluate", "--policy", "none", "--episodes", "100000", flag, str(place))
-        assert (code, out) == (EXIT_ERROR, "")
-        assert err.startswith(f"roadsense: {place}: cannot be written") and err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+        assert (code, out) == (wrong, "")
+        assert err.startswith(f"roadsense: {place}: {told}") and err.count("\n") == 1
+    said("evaluate", "--policy", "nobody", flag, str(tmp_path / "new" / "figures"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_too_little_room_is_found_before_anything_is_generated(said, tmp_path: Path) -> None:

@@ -178,3 +178,11 @@ def test_a_run_that_recorded_no_commits_is_shown_all_the_same(run):
     run.begin({})
     (run.path / "progress.json").write_text('{"generate": {"seconds": 1.0}}')
     assert run.commits() == ["unknown"]
+
+
+@pytest.mark.parametrize("facts", ['{"made_with": 5}', '{"trained_with": 5}', '{"trained_with": ["a"]}'])
+def test_a_stage_that_says_nonsense_of_its_making_is_one_sentence(run, facts):
+    run.begin({})
+    (run.path / "progress.json").write_text(f'{{"train": {facts}}}')
+    with pytest.raises(RoadsenseError, match=r"progress.json: does not hold an object a stage"):
+        run.commits()

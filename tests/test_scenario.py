@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -141,11 +142,11 @@ def test_two_networks_or_none_are_refused(copy: Path) -> None:
     ("old", "new", "words"),
     [
         ('minGap="2.5"', 'minGap="wide"', ("vType 'ego' has minGap='wide'; give a number that is not negative.",)),
-        ('tau="1.0"', 'tau="nan"', ("vType 'ego' has tau='nan'; give a number that is not negative.",)),
-        ('speedFactor="1"', 'speedFactor="fast"', ("vType 'ego' has speedFactor='fast'; give a number above 0.",)),
-        ('tau="1.0"', 'tau="-1"', ("vType 'ego' has tau='-1'; give a number that is not negative.",)),
+        ('tau="1.0"', 'tau="nan"', ("vType 'ego' has tau='nan'; give a number above 0.",)),
+        ('sigma="0"', 'sigma="1.5"', ("vType 'ego' has sigma='1.5'; give a number from 0 to 1.",)),
+        ('speedFactor="1"', 'speedFactor="fast"', ("has speedFactor='fast'; give a number that is not negative.",)),
+        ('tau="1.0"', 'tau="-1"', ("vType 'ego' has tau='-1'; give a number above 0.",)),
         ('decel="4.5"', 'decel="0"', ("vType 'ego' has decel='0'; give a number above 0.",)),
-        ('speedFactor="1"', 'speedFactor="normc(0,0.1)"', ("has speedFactor='normc(0,0.1)'; give a number above 0.",)),
         ('departSpeed="20"', 'departSpeed="1e999"', ("vehicle 'V005' has departSpeed='1e999'; give a finite number.",)),
         ('depart="0"', 'depart="soon"', ("vehicle 'V005' has depart='soon'; give seconds.",)),
         ('depart="0"', 'depart="1:2:3:4:5"', ("vehicle 'V005' has depart='1:2:3:4:5'; give seconds.",)),
@@ -209,6 +210,18 @@ def test_what_is_not_followed_is_named(copy: Path, caplog: pytest.LogCaptureFixt
     source.all()
     (said,) = [record.getMessage() for record in caplog.records]
     assert said == f"{copy / 'scenario.sumocfg'}: is played without what it states by {', '.join(named)}."
+
+
+def test_packed_files_and_sumo_s_short_names_are_read(copy: Path) -> None:
+    file = copy / "vehicles.rou.xml"
+    (copy / "vehicles.rou.xml.gz").write_bytes(gzip.compress(file.read_bytes()))
+    file.unlink()
+    config = (copy / "scenario.sumocfg").read_text().replace("vehicles.rou.xml", "vehicles.rou.xml.gz")
+    (copy / "scenario.sumocfg").write_text(config.replace("net-file", "net").replace("route-files", "routes"))
+    scenario = read_scenario(copy)
+    assert scenario.vehicles == read_scenario(BASE / "straight").vehicles and scenario.left_out == ()
+    (copy / "vehicles.rou.xml.gz").write_bytes(b"PK")
+    _refused(copy, "vehicles.rou.xml.gz: cannot be read as XML")
 
 
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:

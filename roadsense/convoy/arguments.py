@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from roadsense.errors import UsageError, nearest
 
-from roadsense.errors import UsageError, explain, nearest
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_place(value: Any) -> bool:
+    return value is None or isinstance(value, str | Path)
+
+
+def _is_list(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(one, str) for one in value)
+    )
+
+
+def _is_mapping(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping) and all(isinstance(key, str) for key in value))
 
 
 def _as_int(value: Any) -> Any:
@@ -20,44 +36,35 @@ def _as_int(value: Any) -> Any:
         return value
 
 
-_Model = TypeVar("_Model", bound=BaseModel)
-_Int = Annotated[int, BeforeValidator(_as_int)]
+def _is_int(value: Any) -> bool:
+    return isinstance(_as_int(value), int) and not isinstance(value, bool)
 
 
-class _Arguments(BaseModel):
-    """Kinds of the arguments of :class:`roadsense.convoy.env.ConvoyEnv`; what they mean is checked where it is used."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    dataset_dir: str | Path | None
-    split: str
-    scenario_list: Sequence[str] | None
-    scenario: str | Path | None
-    radio: str | Path | None
-    engine: str
-    control: str
-    max_peers: _Int
-    messages_per_peer: _Int
-    horizon_steps: _Int
-    reward: Mapping[str, int | float] | None
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("split", "engine", "control"), (_is_text, "a string")),
+    **dict.fromkeys(("dataset_dir", "scenario", "radio"), (_is_place, "a string or a path")),
+    "scenario_list": (_is_list, "a list of strings"),
+    "reward": (_is_mapping, "a dict of constants by name"),
+    **dict.fromkeys(("max_peers", "messages_per_peer", "horizon_steps", "num_envs"), (_is_int, "a whole number")),
+    "scenario_id": (lambda value: value is None or _is_text(value), "a string"),
+    "episode": (_is_mapping, "a dict of ranges by dotted keys"),
+}
+_OPTIONS = ("scenario_id", "episode")
 
 
-class _ResetOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+def checked(**given: Any) -> dict[str, Any]:
+    """Arguments of :class:`roadsense.convoy.env.ConvoyEnv` of the right kinds, integers of any library as int.
 
-    scenario_id: str | None = None
-    """The scenario to play, which shifts no draw."""
-    episode: Mapping[str, Any] | None = None
-    """Ranges of its ``episode.json`` to override, by dotted keys."""
-
-
-def check_arguments(**given: Any) -> None:
-    """Refuses arguments of a wrong kind.
+    What they mean is checked where it is used.
 
     Raises:
-        UsageError: names all of them.
+        UsageError: one is of a wrong kind; names it.
     """
-    _checked(_Arguments, given)
+    for name, value in given.items():
+        fits, wanted = _KINDS[name]
+        if not fits(value):
+            raise UsageError(f"{name} is {value!r}; give {wanted}.")
+    return {name: _as_int(value) for name, value in given.items()}
 
 
 def check_options(options: Mapping[str, Any] | None) -> tuple[str | None, Mapping[str, Any]]:
@@ -66,13 +73,24 @@ def check_options(options: Mapping[str, Any] | None) -> tuple[str | None, Mappin
     Raises:
         UsageError: an option is unknown or of a wrong kind.
     """
+    if options is None:
+        return None, {}
+    for name in mapping(options):
+        if name not in _OPTIONS:
+            raise UsageError(f"reset option {name!r} is unknown; {nearest(str(name), _OPTIONS)}")
+    found = checked(**options)
+    return found.get("scenario_id"), found.get("episode") or {}
+
+
+def mapping(options: Any) -> Mapping[str, Any]:
+    """The options of a reset, empty for None.
+
+    Raises:
+        UsageError: they are no dict.
+    """
     if options is not None and not isinstance(options, Mapping):
         raise UsageError(f"reset options are {options!r}; give a dict.")
-    for name in options or {}:
-        if name not in _ResetOptions.model_fields:
-            raise UsageError(f"reset option {name!r} is unknown; {nearest(str(name), _ResetOptions.model_fields)}")
-    asked = _checked(_ResetOptions, dict(options or {}))
-    return asked.scenario_id, asked.episode or {}
+    return options or {}
 
 
 def seed_of(value: Any) -> int:
@@ -81,14 +99,6 @@ def seed_of(value: Any) -> int:
     Raises:
         UsageError: it is no whole number, or negative.
     """
-    seed = _as_int(value)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if not _is_int(value) or _as_int(value) < 0:
         raise UsageError(f"seed is {value!r}; give a whole number that is not negative.")
-    return seed
-
-
-def _checked(schema: type[_Model], given: dict[str, Any]) -> _Model:
-    try:
-        return schema.model_validate(given)
-    except ValidationError as error:
-        raise UsageError(f"{explain(error, schema)}.") from None
+    return int(_as_int(value))

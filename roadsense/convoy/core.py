@@ -170,7 +170,7 @@ def warm_up(batch):
             observe(worlds[w], radio, w, batch.observation, batch.rows, batch.keys)
 
 
-_MOST = {"max_peers": 1000, "messages_per_peer": 100, "horizon_steps": 1_000_000}
+_MOST = {"max_peers": 10_000, "messages_per_peer": 100, "horizon_steps": 1_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +196,11 @@ class WorldsConfig:
             if not 1 <= getattr(self, name) <= _MOST[name]:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must lie between 1 and {_MOST[name]}.")
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of peers in an observation."""
+        return self.max_peers * self.messages_per_peer
+
 
 class ConvoyWorlds:
     """All rules of the environment over arrays with a leading world axis; shells translate to Gymnasium or SB3.
@@ -214,7 +219,7 @@ class ConvoyWorlds:
         max_cars = config.max_peers + 1
         self.emulator = Emulator(self.num_worlds, max_cars, config.messages_per_peer)
         self.records = np.zeros(self.num_worlds, WORLD_DTYPE)
-        num_rows = config.max_peers * config.messages_per_peer
+        num_rows = config.num_rows
         self.observation = Observation.zeros(self.num_worlds, num_rows)
         self.targets = Targets.zeros(self.num_worlds, max_cars)
         self.rewards = np.zeros(self.num_worlds)

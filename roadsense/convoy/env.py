@@ -155,7 +155,7 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             engine=engine, control=control, max_peers=max_peers, messages_per_peer=messages_per_peer,
             horizon_steps=horizon_steps, reward=reward,
         )  # fmt: skip
-        self.observation_space = observation_space(max_peers * messages_per_peer)
+        self.observation_space = observation_space(self.player.config.num_rows)
         self.action_space = action_space(control)
         self._actions = np.zeros(1)
         self.render_mode = render_mode

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roadsense.convoy.arguments import check_arguments, check_options
+from roadsense.convoy.arguments import check_options, checked
 from roadsense.convoy.core import HORIZON_STEPS, ConvoyWorlds, WorldsConfig
 from roadsense.convoy.reward import RewardConfig
-from roadsense.convoy.source import open_source
+from roadsense.convoy.source import ScenarioSource, open_source
 from roadsense.convoy.world import MAX_PEERS
 from roadsense.episode_spec import EpisodeSpec
 from roadsense.errors import UsageError, nearest
@@ -33,12 +34,22 @@ def _reward(constants: Mapping[str, float] | None) -> RewardConfig:
     return RewardConfig(**(constants or {}))
 
 
+def radio_of(radio: str | Path | None, source: ScenarioSource) -> RadioParams:
+    """The radio parameters that are asked for, else those of the scenarios, else the default ones.
+
+    Raises:
+        UsageError, ParamsError: see :func:`roadsense.espnow.profiles.read_params`.
+    """
+    return read_params(radio if radio is not None else source.params_file or DEFAULT_RADIO)
+
+
 class Player:
     """Episodes for ``num_worlds`` worlds; arguments as in :class:`roadsense.convoy.env.ConvoyEnv`.
 
     Attributes:
         worlds: the batch it plays in.
         closed: whether the engine was given back.
+        config: what all worlds share.
         source: where scenarios come from.
         params: radio parameters in force.
         seeds: seed of the running episode, by world.
@@ -60,22 +71,20 @@ class Player:
         horizon_steps: int = HORIZON_STEPS,
         reward: Mapping[str, float] | None = None,
     ) -> None:
-        check_arguments(
+        asked = checked(
             dataset_dir=dataset_dir, split=split, scenario_list=scenario_list, scenario=scenario, radio=radio,
             engine=engine, control=control, max_peers=max_peers, messages_per_peer=messages_per_peer,
             horizon_steps=horizon_steps, reward=reward,
         )  # fmt: skip
+        shared = {name: asked[name] for name in ("control", "max_peers", "messages_per_peer", "horizon_steps")}
+        self.config = WorldsConfig(**shared, reward=_reward(reward))
         self.source = open_source(dataset_dir=dataset_dir, split=split, scenario_list=scenario_list, scenario=scenario)
-        crowded = max(self.source.all(), key=lambda played: len(played.vehicles))
-        if len(crowded.vehicles) - 1 > max_peers:
+        crowded, room = max(self.source.all(), key=lambda played: len(played.vehicles)), self.config.max_peers
+        if len(crowded.vehicles) - 1 > room:
             raise UsageError(
-                f"{crowded.path}: has {len(crowded.vehicles) - 1} peers, but max_peers is {max_peers}; raise max_peers."
+                f"{crowded.path}: has {len(crowded.vehicles) - 1} peers, but max_peers is {room}; raise max_peers."
             )
-        self.params: RadioParams = read_params(radio if radio is not None else self.source.params_file or DEFAULT_RADIO)
-        self._config = WorldsConfig(
-            control=control, max_peers=max_peers, messages_per_peer=messages_per_peer, horizon_steps=horizon_steps,
-            reward=_reward(reward),
-        )  # fmt: skip
+        self.params = radio_of(radio, self.source)
         self.num_worlds = num_worlds
         self._engine = engine
         self.open()
@@ -85,8 +94,8 @@ class Player:
 
     def open(self) -> None:
         """Starts the engine, again after a ``close``: ``worlds`` is then a new batch, seeds go on as they were."""
-        engine = make_traffic(self._engine, self.num_worlds, self._config.max_peers + 1)
-        self.worlds = ConvoyWorlds(self._config, engine)
+        engine = make_traffic(self._engine, self.num_worlds, self.config.max_peers + 1)
+        self.worlds = ConvoyWorlds(self.config, engine)
         self.closed = False
 
     def reseed(self, world: int, root_seed: int, episode_index: int = 0) -> None:

@@ -60,6 +60,14 @@ def in_the_way(traffic, w, car):
 
 
 @kernel
+def reach_m(traffic, w, car):
+    """How far along the ego's route a car reaches [m]: to its front bumper, or to where it turned off."""
+    if traffic.on_route[w, car]:
+        return traffic.position_m[w, car]
+    return min(traffic.position_m[w, car], traffic.leaves_m[w, car])
+
+
+@kernel
 def side_of_ego(traffic, w, car, before):
     """Where ``car`` is: 1 ahead of the ego on its route, -1 behind, 0 elsewhere.
 
@@ -67,7 +75,7 @@ def side_of_ego(traffic, w, car, before):
     """
     if not in_the_way(traffic, w, car):
         return 0
-    ahead_m = traffic.position_m[w, car] - traffic.position_m[w, EGO]
+    ahead_m = reach_m(traffic, w, car) - traffic.position_m[w, EGO]
     if before != 0 and abs(ahead_m) < CLOSE_BY_M:
         return before
     return 1 if ahead_m > 0.0 else -1
@@ -80,7 +88,7 @@ def find_leader(traffic, w, side):
     for car in range(1, traffic.alive.shape[1]):
         if side_of_ego(traffic, w, car, side[w, car]) <= 0:
             continue
-        if leader < 0 or traffic.position_m[w, car] < traffic.position_m[w, leader]:
+        if leader < 0 or reach_m(traffic, w, car) < reach_m(traffic, w, leader):
             leader = car
     return leader
 
@@ -90,8 +98,8 @@ def find_follower(traffic, w, side):
     """Column of the next car behind the ego on its route, or -1."""
     follower = -1
     for car in range(1, traffic.alive.shape[1]):
-        if side_of_ego(traffic, w, car, side[w, car]) >= 0:
-            continue
+        if not traffic.on_route[w, car] or side_of_ego(traffic, w, car, side[w, car]) >= 0:
+            continue  # whose front is elsewhere runs into nobody here
         if follower < 0 or traffic.position_m[w, car] > traffic.position_m[w, follower]:
             follower = car
     return follower
@@ -106,10 +114,10 @@ def bumper_gap(traffic, w, car, lead):
 @kernel
 def cars_between(traffic, w, lead):
     """How many cars stand on the route between the ego and ``lead``."""
-    own, far = traffic.position_m[w, EGO], traffic.position_m[w, lead]
+    own, far = traffic.position_m[w, EGO], reach_m(traffic, w, lead)
     count = 0
     for car in range(1, traffic.alive.shape[1]):
-        if own < traffic.position_m[w, car] < far and in_the_way(traffic, w, car):
+        if in_the_way(traffic, w, car) and own < reach_m(traffic, w, car) < far:
             count += 1
     return count
 
@@ -146,11 +154,12 @@ def peers_touch(traffic, w):
     """True where two peers of the route overlap: the traffic itself crashed, which invalidates the episode."""
     cars = traffic.alive.shape[1]
     for car in range(1, cars):
-        if not in_the_way(traffic, w, car):
+        if not (traffic.alive[w, car] and traffic.on_route[w, car]):
             continue
         for lead in range(1, cars):
-            ahead = traffic.position_m[w, lead] > traffic.position_m[w, car]
-            if ahead and bumper_gap(traffic, w, car, lead) <= 0.0 and in_the_way(traffic, w, lead):
+            if traffic.position_m[w, lead] <= traffic.position_m[w, car] or bumper_gap(traffic, w, car, lead) > 0.0:
+                continue
+            if in_the_way(traffic, w, lead) and reach_m(traffic, w, lead) > traffic.position_m[w, car]:
                 return True
     return False
 

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from roadsense.convoy.arguments import seed_of
+from roadsense.convoy.arguments import checked, mapping, seed_of
 from roadsense.convoy.core import HORIZON_STEPS, RENDERING, check_render_mode
 from roadsense.convoy.player import Player
 from roadsense.convoy.spaces import action_space, observation_space
@@ -41,11 +41,12 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         **kwargs: Any,
     ) -> None:
         self.closed = True  # until there is something to close
+        num_envs = checked(num_envs=num_envs)["num_envs"]
         if num_envs < 1:
             raise UsageError(f"num_envs is {num_envs}; it must be at least 1.")
         modes = [mode.value for mode in AutoresetMode]
         if not isinstance(autoreset_mode, AutoresetMode) and autoreset_mode not in modes:
-            raise UsageError(f"autoreset_mode {autoreset_mode!r} is unknown; {nearest(autoreset_mode, modes)}")
+            raise UsageError(f"autoreset_mode {autoreset_mode!r} is unknown; {nearest(str(autoreset_mode), modes)}")
         check_render_mode(render_mode)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -56,7 +57,7 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         )  # fmt: skip
         self.closed = False
         self.worlds = self.player.worlds
-        self.single_observation_space = observation_space(max_peers * messages_per_peer)
+        self.single_observation_space = observation_space(self.player.config.num_rows)
         self.single_action_space = action_space(control)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -77,11 +78,11 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
             ValueError: there are not as many seeds, or entries of the mask, as worlds.
             UsageError: a seed is no whole number or negative, or an option is unknown.
         """
-        options = dict(options or {})
+        options = dict(mapping(options))
         chosen = self._reset_mask(options.pop("reset_mask", None))
         roots: list[int | None] = [None] * self.num_envs
         first: int | None = None
-        if isinstance(seed, Sequence | np.ndarray):
+        if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str | bytes) and getattr(seed, "ndim", 1):
             roots = [None if one is None else seed_of(one) for one in seed]
         elif seed is not None:
             first = seed_of(seed)

@@ -13,6 +13,7 @@ from roadsense.datasets.road import Base, Road
 from roadsense.episode_spec import EPISODE_NAME
 from roadsense.errors import ScenarioError
 from roadsense.scenario import CONFIG_NAME
+from roadsense.vehicles import parse_xml
 
 NETWORK_NAME, ROUTES_NAME = "network.net.xml", "vehicles.rou.xml"
 SCENARIO_FILES = (CONFIG_NAME, NETWORK_NAME, ROUTES_NAME, EPISODE_NAME)
@@ -88,7 +89,7 @@ def background(base: Base, factor: float) -> list[ET.Element]:
         return []
     kept = []
     for file in (*base.scenario.additional_files, *base.scenario.route_files):
-        for element in ET.parse(file).getroot():
+        for element in parse_xml(file):
             if element.tag in _BACKGROUND_TAGS:
                 element.tail = None
                 if element.tag == "flow":

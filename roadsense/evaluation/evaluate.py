@@ -39,9 +39,8 @@ class EvaluationConfig:
     """Cars that a world has room for beside V001."""
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "max_peers"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.episodes < 1:
+            raise UsageError(f"episodes is {self.episodes}; it must be at least 1.")
 
 
 @dataclass

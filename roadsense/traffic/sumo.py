@@ -26,7 +26,7 @@ from roadsense.randomness import Purpose, derive_seed
 from roadsense.scenario import EGO_ID, Scenario
 from roadsense.traffic.base import EGO, MAX_WAIT_S, STEP_S, Traffic, TrafficState
 from roadsense.traffic.route import RouteCatalogue, lane_path
-from roadsense.vehicles import TRAFFIC_TAGS, Vehicle, VehicleType
+from roadsense.vehicles import TRAFFIC_TAGS, Vehicle, VehicleType, parse_xml
 
 SUMO_OPTIONS = (
     "--step-length", str(STEP_S), "--default.speeddev", "0", "--time-to-teleport", "-1",
@@ -173,7 +173,7 @@ class SumoTraffic(Traffic):
         self._loaded_net = scenario.net_digest
 
     def _filtered(self, file: Path, without: set[str]) -> Path:
-        root = ET.parse(file).getroot()
+        root = parse_xml(file)
         for element in list(root):
             placed = element.tag == "vehicle" and element.get("id") in without
             if placed or element.tag not in TRAFFIC_TAGS:
@@ -181,7 +181,7 @@ class SumoTraffic(Traffic):
         if self._scratch is None:
             self._scratch = Path(tempfile.mkdtemp(prefix="roadsense-"))
             weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
-        copy = self._scratch / f"{hashlib.sha256(str(file).encode()).hexdigest()[:16]}-{file.name}"
+        copy = self._scratch / f"{hashlib.sha256(str(file).encode()).hexdigest()[:16]}-{file.name.removesuffix('.gz')}"
         ET.ElementTree(root).write(copy)
         return copy
 
@@ -312,8 +312,9 @@ class SumoTraffic(Traffic):
     def _welcome(self) -> None:
         vehicle = self._sumo.vehicle
         come, self._waiting = [*self._waiting, *self._sumo.simulation.getDepartedIDList()], []
+        gone = set(self._sumo.simulation.getArrivedIDList())
         for name in come:
-            if name not in self._columns:
+            if name not in self._columns and name not in gone:
                 self._adopt(name)
                 if name in self._transmits and vehicle.getLaneID(name) in self._offsets:  # of the convoy, not of a flow
                     vehicle.setLaneChangeMode(name, 0)
@@ -369,7 +370,7 @@ class SumoTraffic(Traffic):
 
     def _read_off_route(self, name: str, column: int) -> None:
         if self.state.on_route[0, column]:
-            self.state.leaves_m[0, column] = self._turned_off_m(name, column)
+            self.state.leaves_m[0, column] = self._turned_off_m(name)
         self._lane_from_m[column] = math.nan  # continues nothing
         self.state.on_route[0, column] = False
         self.state.position_m[0, column] += self.state.speed_mps[0, column] * STEP_S
@@ -377,13 +378,16 @@ class SumoTraffic(Traffic):
         self.state.x_m[0, column], self.state.y_m[0, column] = x, y
         self.state.heading_rad[0, column] = math.radians(90.0 - self._sumo.vehicle.getAngle(name))
 
-    def _turned_off_m(self, name: str, column: int) -> float:
-        """Where a car left the route [m]: at the end of the lane that it was on, unless it only changed lanes."""
-        edges = {lane.rpartition("_")[0] for lane in self._offsets}
-        if self._sumo.vehicle.getLaneID(name).rpartition("_")[0] in edges:
+    def _turned_off_m(self, name: str) -> float:
+        """Where a car left the route [m]: at the end of the last edge they share, unless it only changed lanes."""
+        vehicle = self._sumo.vehicle
+        begins = {lane.rpartition("_")[0]: start for lane, start in self._offsets.items()}
+        if vehicle.getRoadID(name) in begins:
             return -math.inf
+        driven = vehicle.getRoute(name)[: vehicle.getRouteIndex(name) + 1]
+        last_m = next(begins[edge] for edge in reversed(driven) if edge in begins)
         end_m = float(self.routes.length_m[self.routes.index[0]])
-        return min((start for start in self._offsets.values() if start > self._lane_from_m[column]), default=end_m)
+        return min((start for start in self._offsets.values() if start > last_m), default=end_m)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:  # libsumo would serve it all the same, with the simulation that another world owns by now

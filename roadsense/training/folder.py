@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save as to_safetensors
 
-from roadsense.errors import InputMismatchError, RoadsenseError
+from roadsense.errors import InputMismatchError
 from roadsense.files import write_bytes, write_json
 from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME, Signature
-from roadsense.runs import canonical_digest
+from roadsense.runs import canonical_digest, read_record
 from roadsense.training.checkpoints import LAST, read_facts
 from roadsense.training.config import TrainConfig
 from roadsense.training.model import AnyPPO, actor_tensors
@@ -38,15 +37,13 @@ def earlier_state(config: TrainConfig) -> dict[str, Any] | None:
     run_dir = Path(config.run_dir)
     result, last = run_dir / RESULT_NAME, run_dir / LAST
     if result.is_file():
-        try:
-            found = dict(json.loads(result.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise RoadsenseError(f"{result}: cannot be read ({error}); remove it to train anew.") from None
+        found = read_record(result)
     elif last.is_file():
         found = read_facts(last)
     else:
         return None
-    if not {"config", "made_with", "timesteps", "resumed_at", *INPUTS} <= found.keys():
+    known = {"config", "made_with", "timesteps", "resumed_at", *INPUTS} <= found.keys()
+    if not known or not isinstance(found["config"], dict):
         raise InputMismatchError(f"{run_dir}: holds a training of another version; name another run_dir or remove it.")
     before, now = dict(found["config"]), config.document()
     for one in (before, now):

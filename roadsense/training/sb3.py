@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
-from roadsense.convoy.player import Player
+from roadsense.convoy.player import Player, radio_of
 from roadsense.convoy.source import open_source, room_for
 from roadsense.errors import InputMismatchError, StoppedError
 from roadsense.files import cannot_write, write_bytes, write_json
@@ -40,6 +40,7 @@ class _Training:
     model: AnyPPO
     updates: UpdateLog
     val_player: Player
+    inputs: dict[str, str | None]
     made_with: list[dict[str, Any]]
     """Commit and versions, from each step on at which it was begun or taken up again."""
     resumed_at: list[int] = field(default_factory=list)
@@ -57,7 +58,7 @@ class _Training:
             "config": self.config.document(),
             "seeds": {"root": self.config.seed, "episodes_begun": self.env.played},
             "made_with": self.made_with,
-            **_inputs(self.env.player, self.val_player),
+            **self.inputs,
             "timesteps": self.model.num_timesteps,
             "reward_scale": None if scale is None else scale.state(),
             "resumed_at": self.resumed_at,
@@ -151,12 +152,13 @@ class _Training:
         return result
 
 
-def _inputs(trained_on: Player, validated_on: Player) -> dict[str, str | None]:
+def _inputs(config: TrainConfig) -> dict[str, str | None]:
     """Digests of what the experience and the choice of the best checkpoint come from."""
-    digests = [
-        digest for player in (trained_on, validated_on) for digest in (player.source.digest, player.params.digest)
-    ]
-    return dict(zip(INPUTS, digests, strict=True))
+    found: list[str | None] = []
+    for dataset_dir, split in ((config.dataset_dir, "train"), (config.eval_dir or config.dataset_dir, "val")):
+        source = open_source(dataset_dir=dataset_dir, split=split)
+        found += [source.digest, radio_of(config.emulator_params, source).digest]
+    return dict(zip(INPUTS, found, strict=True))
 
 
 def _player(config: TrainConfig, dataset_dir: str | None, split: str, num_worlds: int) -> Player:
@@ -187,10 +189,13 @@ def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback 
         StoppedError: Ctrl-C; the last checkpoint and a policy were saved, and the same call continues.
         DivergedError: weights are no longer finite.
     """
-    earlier = earlier_state(config)
+    run_dir = Path(config.run_dir)
+    earlier, inputs = earlier_state(config), _inputs(config)
+    if earlier is not None and {key: earlier[key] for key in INPUTS} != inputs:
+        told = "was begun on another dataset or radio"
+        raise InputMismatchError(f"{run_dir}: {told}; name another run_dir or remove it.")
     if earlier is not None and earlier.get("finished"):
         return earlier
-    run_dir = Path(config.run_dir)
     if earlier is None and (run_dir / LOG_NAME).is_file():  # of a training that was killed before its first checkpoint
         shutil.rmtree(run_dir / TENSORBOARD_DIR, ignore_errors=True)
     torch.set_num_threads(config.torch_threads)
@@ -204,14 +209,10 @@ def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback 
         env.close()
         raise
     try:
-        if earlier is not None and {key: earlier[key] for key in INPUTS} != _inputs(env.player, val_player):
-            raise InputMismatchError(
-                f"{run_dir}: was begun on another dataset or radio; name another run_dir or remove it."
-            )
         model = build_model(config, env, run_dir)
         updates = UpdateLog(run_dir / LOG_NAME, int(earlier["timesteps"]) if earlier else 0)
         model.set_logger(open_logger(run_dir, updates, config.tensorboard))
-        training = _Training(config, env, model, updates, val_player, [{"from_step": 0, **made_with()}])
+        training = _Training(config, env, model, updates, val_player, inputs, [{"from_step": 0, **made_with()}])
         if earlier is not None:
             training.resume()
         try:

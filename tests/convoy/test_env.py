@@ -66,14 +66,16 @@ def test_stable_baselines3_complains_only_about_what_is_meant(make, control):
         ({"engine": "sumoo"}, UsageError, "engine 'sumoo' is unknown; did you mean 'sumo'?"),
         ({"control": "brakes"}, UsageError, "control 'brakes' is unknown; did you mean 'brake'?"),
         ({"reward": {"jrk": 0.0}}, UsageError, "reward constant 'jrk' is unknown; did you mean 'jerk'?"),
-        ({"reward": {"jerk": "much"}}, UsageError, "reward.jerk.int is 'much', input should be a valid integer"),
+        ({"reward": {"jerk": "much"}}, UsageError, "reward constant 'jerk' is 'much'; give a finite number"),
         ({"reward": {"jerk": -1.0}}, UsageError, "reward constant 'jerk' is -1.0; give a finite number"),
         ({"reward": {"jerk_mps3": 0.0}}, UsageError, "reward constant 'jerk_mps3' is 0; it divides, give a number"),
-        ({"reward": 5}, UsageError, "reward is 5, input should be a valid dictionary"),
-        ({"engine": None, "split": 3}, UsageError, "split is 3, input should be a valid string; engine is None"),
-        ({"max_peers": "4", "horizon_steps": 4.5}, UsageError, "max_peers is '4', input should be a valid integer; "),
-        ({"scenario_list": "curve"}, UsageError, "scenario_list is 'curve', "),
-        ({"max_peers": 10**12}, UsageError, "max_peers is 1000000000000; it must lie between 1 and 1000."),
+        ({"reward": 5}, UsageError, "reward is 5; give a dict of constants by name."),
+        ({"engine": None, "split": 3}, UsageError, "split is 3; give a string."),
+        ({"max_peers": "4", "horizon_steps": 4.5}, UsageError, "max_peers is '4'; give a whole number."),
+        ({"radio": 5}, UsageError, "radio is 5; give a string or a path."),
+        ({"reward": {"jerk": True}}, UsageError, "reward constant 'jerk' is True; give a finite number"),
+        ({"scenario_list": "curve"}, UsageError, "scenario_list is 'curve'; give a list of strings."),
+        ({"max_peers": 10**12}, UsageError, "max_peers is 1000000000000; it must lie between 1 and 10000."),
         ({"reward": {"jerk": float("nan")}}, UsageError, "reward constant 'jerk' is nan; give a finite number"),
         ({"split": "trian"}, UsageError, "split 'trian' is unknown; did you mean 'train'?"),
         (
@@ -99,6 +101,12 @@ def test_an_argument_that_does_not_exist_is_refused_at_once(make, kwargs, error,
     assert "\n" not in str(refused.value)
 
 
+def test_integers_of_numpy_are_integers(make):
+    env = make(max_peers=np.int64(5), messages_per_peer=np.int32(2), horizon_steps=np.uint8(7))
+    assert env.observation_space["peers"].shape == (10, 8)
+    env.reset(seed=1)
+
+
 def test_an_unknown_render_mode_is_refused():
     with pytest.raises(UsageError, match="render_mode 'human' is unknown; known are: ansi"):
         ConvoyEnv(render_mode="human")
@@ -109,10 +117,10 @@ def test_an_unknown_render_mode_is_refused():
     [
         ({"scenario": "curve"}, "reset option 'scenario' is unknown; did you mean 'scenario_id'?"),
         ({"scenario_id": "strait"}, "scenario_id 'strait' is unknown; did you mean 'straight'?"),
-        ({"scenario_id": 7}, "scenario_id is 7, input should be a valid string."),
-        ({"scenario_id": ["curve"]}, "scenario_id is of the wrong kind, input should be a valid string."),
-        ({"episode": 5}, "episode is 5, input should be a valid dictionary"),
-        ({"episode": {5: 1}}, "is 5, input should be a valid string"),
+        ({"scenario_id": 7}, "scenario_id is 7; give a string."),
+        ({"scenario_id": ["curve"]}, "scenario_id is ['curve']; give a string."),
+        ({"episode": 5}, "episode is 5; give a dict of ranges by dotted keys."),
+        ({"episode": {5: 1}}, "episode is {5: 1}; give a dict of ranges by dotted keys."),
         ({"episode": {"driver.inattention_s": (1, 1e300)}}, "driver.inattention_s.1 is 1e+300, input should be less"),
         ({"episode": {"hazard.onset_s": (1, 1e300)}}, "hazard.onset_s.1 is 1e+300, input should be less than"),
         ({"episode": {"hazard.rnk": (1, 1)}}, "there is no 'hazard.rnk'; did you mean 'hazard.rank'?"),

@@ -55,6 +55,17 @@ def test_a_car_that_turns_off_is_in_the_way_until_its_tail_has_left():
     assert find_leader(traffic, 0, no_side(traffic)) == 2
 
 
+def test_a_car_that_turns_off_runs_into_nobody_on_the_route():
+    """A lorry behind, 12 m long: its front is 9 m into the other road, where it would reach the car ahead."""
+    turning, standing = (400.0, 5, 0), (405.0, 0, 0)
+    for ego, other in ((standing, (440.0, 0, 0)), ((300.0, 0, 0), standing)):
+        traffic = traffic_of(ego, turning, other)
+        traffic.length_m[0, 1], traffic.on_route[0, 1], traffic.leaves_m[0, 1] = 12.0, False, 391.0
+        assert not peers_touch(traffic, 0)
+        assert find_follower(traffic, 0, no_side(traffic)) == -1
+        assert find_leader(traffic, 0, no_side(traffic)) == (2 if ego is standing else 1)
+
+
 def test_required_decel_of_all_leaves_room_for_the_cars_between():
     # Rank 2 brakes at 8 from 20 m/s, 60 m ahead: room = 60 - 5 - 7.5 - 2 = 45.5, plus 25 m of braking distance.
     traffic = traffic_of((0, 20, 0), (30, 20, 0), (60, 20, -8))

@@ -254,6 +254,16 @@ def test_ansi_renders_one_line_a_world_and_each_is_that_of_the_single_environmen
         single.close()
 
 
+def test_options_and_modes_of_a_wrong_kind_are_refused(batches, scene):
+    for options in (5, [], "x"):
+        with pytest.raises(UsageError, match=r"reset options are .*; give a dict"):
+            batches[AutoresetMode.DISABLED].reset(options=options)
+    with pytest.raises(UsageError, match="autoreset_mode 5 is unknown"):
+        ConvoyVectorEnv(scenario=scene, autoreset_mode=5)
+    with pytest.raises(UsageError, match="num_envs is '2'; give a whole number"):
+        ConvoyVectorEnv("2", scenario=scene)
+
+
 def test_an_unknown_render_mode_is_refused_and_none_shows_nothing(batches, scene):
     with pytest.raises(UsageError, match="render_mode 'human' is unknown"):
         ConvoyVectorEnv(2, render_mode="human", scenario=scene)
@@ -281,6 +291,8 @@ def test_seeds_may_be_of_numpy_and_what_is_no_seed_is_refused(batches):
     for seed in (np.int64(SEED), np.array([SEED, SEED + 1]), [np.uint32(SEED), SEED + 1]):
         found = envs.reset(seed=seed)[0].values()
         assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
-    for seed in (-1, [3, -1], 1.5, "3", True, np.array([0.5, 1.0])):
+    again = envs.reset(seed=np.array(SEED))[0].values()
+    assert all(np.array_equal(one, other) for one, other in zip(again, expected, strict=True))
+    for seed in (-1, [3, -1], 1.5, "3", b"ab", True, np.array([0.5, 1.0])):
         with pytest.raises(UsageError, match="give a whole number that is not negative"):
             envs.reset(seed=seed)

@@ -13,6 +13,7 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
+from roadsense._data import params_dir
 from roadsense.convoy.observation import layout_hash
 from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError
 from roadsense.policies.runtime import load_policy
@@ -221,7 +222,7 @@ def test_what_went_on_at_another_commit_says_so_and_on_another_validation_set_is
         train(config, progress=False, callback=At(600, interrupt))
     monkeypatch.setattr("roadsense.runs.git_state", lambda folder: ("b" * 40, True))
     inputs = sb3._inputs
-    monkeypatch.setattr(sb3, "_inputs", lambda *players: {**inputs(*players), "eval_dataset_digest": "another"})
+    monkeypatch.setattr(sb3, "_inputs", lambda config: {**inputs(config), "eval_dataset_digest": "another"})
     with pytest.raises(InputMismatchError, match="was begun on another dataset or radio"):
         train(config, progress=False)
     monkeypatch.undo()
@@ -233,7 +234,25 @@ def test_what_went_on_at_another_commit_says_so_and_on_another_validation_set_is
     assert all(one["versions"]["sb3-contrib"] for one in made)
 
 
-def test_a_folder_of_another_version_is_one_sentence(tmp_path):
-    (tmp_path / "training.json").write_text('{"finished": true, "config": {}}')
-    with pytest.raises(InputMismatchError, match="holds a training of another version"):
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"finished": true, "config": {}}', "holds a training of another version"),
+        ("[1]", "training.json: does not hold a JSON object"),
+        ("{", "training.json: cannot be read"),
+    ],
+)
+def test_a_folder_of_another_version_or_damaged_is_one_sentence(tmp_path, content, told):
+    (tmp_path / "training.json").write_text(content)
+    with pytest.raises(RoadsenseError, match=told):
         train(dataclasses.replace(TINY, run_dir=str(tmp_path)), progress=False)
+
+
+def test_a_finished_training_on_another_radio_is_not_this_one(tmp_path):
+    radio = tmp_path / "mine.json"
+    radio.write_bytes((params_dir() / "espnow" / "convoy.json").read_bytes())
+    config = dataclasses.replace(TINY, run_dir=str(tmp_path / "run"), emulator_params=str(radio), total_timesteps=256)
+    assert train(config, progress=False)["finished"]
+    radio.write_bytes((params_dir() / "espnow" / "5m.json").read_bytes())
+    with pytest.raises(InputMismatchError, match="was begun on another dataset or radio"):
+        train(config, progress=False)
