@@ -82,7 +82,9 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         chosen = self._reset_mask(options.pop("reset_mask", None))
         roots: list[int | None] = [None] * self.num_envs
         first: int | None = None
-        if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str | bytes) and getattr(seed, "ndim", 1):
+        if isinstance(seed, np.ndarray) and seed.ndim > 0:
+            seed = seed.tolist()
+        if isinstance(seed, Sequence) and not isinstance(seed, str | bytes):
             roots = [None if one is None else seed_of(one) for one in seed]
         elif seed is not None:
             first = seed_of(seed)

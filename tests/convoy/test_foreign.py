@@ -1,5 +1,6 @@
 """Scenarios that somebody else made: late departures, flows, other roads, two lanes, outputs. All really driven."""
 
+import gzip
 import shutil
 import subprocess
 import sysconfig
@@ -156,6 +157,16 @@ def test_a_flow_joins_the_stated_convoy_and_its_cars_are_peers(tmp_path, play):
     assert np.array_equal(states["position_m"][0, :3], [600.0, 630.0, 660.0])
     assert (states["position_m"][-1, 3:7] < states["position_m"][-1, EGO]).all()
     assert heard(seen)[0] == 2 and heard(seen)[-1] == 6
+
+
+def test_packed_routes_are_played_too(tmp_path, play):
+    flow = '<flow id="bg" type="car" from="straight" to="straight" begin="0" end="60" period="3" departSpeed="max"/>'
+    folder = Path(write(tmp_path / "s", convoy(600, 630) + flow))
+    (folder / "cars.rou.xml.gz").write_bytes(gzip.compress((folder / "cars.rou.xml").read_bytes()))
+    (folder / "cars.rou.xml").unlink()
+    (folder / "town.sumocfg").write_text((folder / "town.sumocfg").read_text().replace(".rou.xml", ".rou.xml.gz"))
+    _, states, _ = play(str(folder), steps=70)
+    assert states["alive"][-1].sum() == 2 + 3  # 0, 3, 6 s
 
 
 def test_more_cars_than_columns_is_said_when_it_happens(tmp_path):
