@@ -17,7 +17,7 @@ from roadsense.convoy.driver import look
 from roadsense.convoy.episode import draw_episode
 from roadsense.convoy.observation import Observation, observe
 from roadsense.convoy.reward import REWARD_TERMS, RewardConfig, reward_constants, score
-from roadsense.convoy.truth import impact_speed, peers_touch, refresh_truth, touches
+from roadsense.convoy.truth import impact_speed, refresh_truth, touches
 from roadsense.convoy.world import HISTORY, MAX_PEERS, WORLD_DTYPE, Control, EndReason, Targets
 from roadsense.episode_spec import EpisodeSpec
 from roadsense.errors import ActionError, UsageError, nearest
@@ -58,8 +58,8 @@ class Batch(structref.StructRefProxy):
 
 
 _FIELDS = [
-    "worlds", "traffic", "side", "virtual", "routes", "targets", "tables", "radio", "observation", "actions", "active",
-    "steps", "rows", "keys", "reward_of", "terms", "rewards", "control", "lowest", "highest", "horizon_steps",
+    "worlds", "traffic", "side", "reach_m", "virtual", "routes", "targets", "tables", "radio", "observation", "actions",
+    "active", "steps", "rows", "keys", "reward_of", "terms", "rewards", "control", "lowest", "highest", "horizon_steps",
 ]  # fmt: skip
 structref.define_proxy(Batch, _BatchType, _FIELDS)
 
@@ -94,7 +94,7 @@ def end_of_episode(world, traffic, routes, w, horizon_steps):
         return _COLLISION
     if world.rear_gap_m <= 0.0:
         return _REAR_CONTACT
-    if peers_touch(traffic, w):
+    if world.peers_touch:
         return _PEER_CONTACT
     if traffic.position_m[w, EGO] > routes.length_m[routes.index[w]] - ROUTE_MARGIN_M or not traffic.alive[w, EGO]:
         return _ROUTE_END
@@ -117,7 +117,7 @@ def hear_and_score(batch):
     for w in range(worlds.shape[0]):
         if batch.active[w]:
             world = worlds[w]
-            refresh_truth(world, traffic, w, batch.side)
+            refresh_truth(world, traffic, w, batch.side, batch.reach_m)
             batch.rewards[w] = score(world, traffic, w, batch.reward_of, batch.terms[w])
             world.end_reason = end_of_episode(world, traffic, routes, w, batch.horizon_steps)
             if touches(world):
@@ -153,7 +153,7 @@ def warm_up(batch):
         if batch.active[w]:
             begin_episode(batch.tables, radio, worlds.seed, w)
             batch.side[w] = 0
-            refresh_truth(worlds[w], traffic, w, batch.side)
+            refresh_truth(worlds[w], traffic, w, batch.side, batch.reach_m)
             leader = worlds[w].leader
             for back in range(HISTORY):
                 worlds[w].seen_gap_m[back] = worlds[w].gap_m
@@ -235,6 +235,7 @@ class ConvoyWorlds:
             "worlds": self.records,
             "traffic": traffic.state,
             "side": np.zeros((self.num_worlds, max_cars), np.int8),
+            "reach_m": np.zeros((self.num_worlds, max_cars)),
             "virtual": TrafficState.zeros(self.num_worlds, max_cars),
             "targets": self.targets,
             "tables": self.emulator.tables,

@@ -6,6 +6,8 @@ Which cars are ahead is carried from step to step in ``side`` [world, car]: 1 ah
 
 from __future__ import annotations
 
+import math
+
 from roadsense.jit import kernel
 from roadsense.traffic.base import EGO
 
@@ -52,54 +54,57 @@ def required_decel(speed, lead_speed, lead_accel, room):
 
 
 @kernel
-def in_the_way(traffic, w, car):
-    """True where a car, or the tail of one that is turning off, stands on the ego's route."""
-    if not traffic.alive[w, car]:
-        return False
-    return traffic.on_route[w, car] or traffic.position_m[w, car] - traffic.length_m[w, car] < traffic.leaves_m[w, car]
+def survey(traffic, w, side, reach_m):
+    """Writes who is ahead and behind on the ego's route, and how far along it each car reaches, of one world.
 
+    A car that turned off is in the way until its tail has passed the place, and reaches as far as that. A car close by
+    keeps the side it had a step ago: on one lane nobody gets past but through another.
 
-@kernel
-def reach_m(traffic, w, car):
-    """How far along the ego's route a car reaches [m]: to its front bumper, or to where it turned off."""
-    if traffic.on_route[w, car]:
-        return traffic.position_m[w, car]
-    return min(traffic.position_m[w, car], traffic.leaves_m[w, car])
+    Args:
+        traffic: the true state.
+        w: the world.
+        side: [world, car], of a step ago; rewritten: 1 ahead of the ego, -1 behind, 0 not on its route.
+        reach_m: [world, car], written: to the front bumper or to where it turned off [m]; NaN where ``side`` is 0.
 
-
-@kernel
-def side_of_ego(traffic, w, car, before):
-    """Where ``car`` is: 1 ahead of the ego on its route, -1 behind, 0 elsewhere.
-
-    A car close by keeps the side it had a step ago (``before``): on one lane nobody gets past but through another.
+    Returns:
+        How many columns there are up to the last car that is in the way.
     """
-    if not in_the_way(traffic, w, car):
-        return 0
-    ahead_m = reach_m(traffic, w, car) - traffic.position_m[w, EGO]
-    if before != 0 and abs(ahead_m) < CLOSE_BY_M:
-        return before
-    return 1 if ahead_m > 0.0 else -1
+    columns = 1
+    own_m = traffic.position_m[w, EGO]
+    reach_m[w, EGO] = own_m
+    for car in range(1, traffic.alive.shape[1]):
+        front_m = traffic.position_m[w, car]
+        here = traffic.alive[w, car] and traffic.on_route[w, car]
+        if traffic.alive[w, car] and not here:
+            here = front_m - traffic.length_m[w, car] < traffic.leaves_m[w, car]
+            front_m = min(front_m, traffic.leaves_m[w, car])
+        if not here:
+            side[w, car], reach_m[w, car] = 0, math.nan
+            continue
+        columns = car + 1
+        reach_m[w, car] = front_m
+        if side[w, car] == 0 or abs(front_m - own_m) >= CLOSE_BY_M:
+            side[w, car] = 1 if front_m > own_m else -1
+    return columns
 
 
 @kernel
-def find_leader(traffic, w, side):
-    """Column of the next car ahead of the ego on its route, or -1."""
+def find_leader(w, side, reach_m, columns):
+    """Column of the next car ahead of the ego on its route, or -1; takes what :func:`survey` wrote and returned."""
     leader = -1
-    for car in range(1, traffic.alive.shape[1]):
-        if side_of_ego(traffic, w, car, side[w, car]) <= 0:
-            continue
-        if leader < 0 or reach_m(traffic, w, car) < reach_m(traffic, w, leader):
+    for car in range(1, columns):
+        if side[w, car] > 0 and (leader < 0 or reach_m[w, car] < reach_m[w, leader]):
             leader = car
     return leader
 
 
 @kernel
-def find_follower(traffic, w, side):
-    """Column of the next car behind the ego on its route, or -1."""
+def find_follower(traffic, w, side, columns):
+    """Column of the next car behind the ego on its route, or -1; whose front has turned off runs into nobody."""
     follower = -1
-    for car in range(1, traffic.alive.shape[1]):
-        if not traffic.on_route[w, car] or side_of_ego(traffic, w, car, side[w, car]) >= 0:
-            continue  # whose front is elsewhere runs into nobody here
+    for car in range(1, columns):
+        if side[w, car] >= 0 or not traffic.on_route[w, car]:
+            continue
         if follower < 0 or traffic.position_m[w, car] > traffic.position_m[w, follower]:
             follower = car
     return follower
@@ -112,25 +117,25 @@ def bumper_gap(traffic, w, car, lead):
 
 
 @kernel
-def cars_between(traffic, w, lead):
+def cars_between(w, reach_m, columns, lead):
     """How many cars stand on the route between the ego and ``lead``."""
-    own, far = traffic.position_m[w, EGO], reach_m(traffic, w, lead)
+    own, far = reach_m[w, EGO], reach_m[w, lead]
     count = 0
-    for car in range(1, traffic.alive.shape[1]):
-        if in_the_way(traffic, w, car) and own < reach_m(traffic, w, car) < far:
+    for car in range(1, columns):
+        if own < reach_m[w, car] < far:  # never of NaN
             count += 1
     return count
 
 
 @kernel
-def required_decel_of_all(traffic, w, side):
+def required_decel_of_all(traffic, w, side, reach_m, columns):
     """Required deceleration of the ego over all cars ahead of it [m/s²]; each car between takes its room."""
     speed = traffic.speed_mps[w, EGO]
     needed = 0.0
-    for car in range(1, traffic.alive.shape[1]):
-        if side_of_ego(traffic, w, car, side[w, car]) <= 0:
+    for car in range(1, columns):
+        if side[w, car] <= 0:
             continue
-        room = bumper_gap(traffic, w, EGO, car) - CAR_SPACING_M * cars_between(traffic, w, car) - STANDSTILL_M
+        room = bumper_gap(traffic, w, EGO, car) - CAR_SPACING_M * cars_between(w, reach_m, columns, car) - STANDSTILL_M
         needed = max(needed, required_decel(speed, traffic.speed_mps[w, car], traffic.accel_mps2[w, car], room))
     return needed
 
@@ -150,40 +155,39 @@ def impact_speed(world, traffic, w):
 
 
 @kernel
-def peers_touch(traffic, w):
+def peers_touch(traffic, w, side, reach_m, columns):
     """True where two peers of the route overlap: the traffic itself crashed, which invalidates the episode."""
-    cars = traffic.alive.shape[1]
-    for car in range(1, cars):
-        if not (traffic.alive[w, car] and traffic.on_route[w, car]):
-            continue
-        for lead in range(1, cars):
-            if traffic.position_m[w, lead] <= traffic.position_m[w, car] or bumper_gap(traffic, w, car, lead) > 0.0:
-                continue
-            if in_the_way(traffic, w, lead) and reach_m(traffic, w, lead) > traffic.position_m[w, car]:
+    for car in range(1, columns):
+        if side[w, car] == 0 or not traffic.on_route[w, car]:
+            continue  # whose front has turned off runs into nobody
+        own_m = traffic.position_m[w, car]
+        for lead in range(1, columns):
+            ahead = reach_m[w, lead] > own_m  # never of NaN
+            if ahead and traffic.position_m[w, lead] - traffic.length_m[w, lead] <= own_m:
                 return True
     return False
 
 
 @kernel
-def refresh_truth(world, traffic, w, side):
-    """Writes leader, gaps, closing speed, required deceleration and hazard phase of one world into its record.
+def refresh_truth(world, traffic, w, side, reach_m):
+    """Writes leader, gaps, required deceleration, contacts and hazard phase of one world into its record.
 
-    Reads who was ahead a step ago from ``side`` [world, car] and leaves who is ahead now there.
+    Begins with :func:`survey` of ``side`` and ``reach_m``, both [world, car].
     """
-    leader = find_leader(traffic, w, side)
+    columns = survey(traffic, w, side, reach_m)
+    leader = find_leader(w, side, reach_m, columns)
     world.leader = leader
     if leader >= 0:
         world.gap_m = bumper_gap(traffic, w, EGO, leader)
         world.closing_speed_mps = traffic.speed_mps[w, EGO] - traffic.speed_mps[w, leader]
     else:
-        world.gap_m = float("inf")
+        world.gap_m = math.inf
         world.closing_speed_mps = 0.0
-    follower = find_follower(traffic, w, side)
+    follower = find_follower(traffic, w, side, columns)
     world.follower = follower
-    world.rear_gap_m = bumper_gap(traffic, w, follower, EGO) if follower >= 0 else float("inf")
-    world.required_decel_mps2 = required_decel_of_all(traffic, w, side)
-    for car in range(1, traffic.alive.shape[1]):
-        side[w, car] = side_of_ego(traffic, w, car, side[w, car])
+    world.rear_gap_m = bumper_gap(traffic, w, follower, EGO) if follower >= 0 else math.inf
+    world.required_decel_mps2 = required_decel_of_all(traffic, w, side, reach_m, columns)
+    world.peers_touch = peers_touch(traffic, w, side, reach_m, columns)
     if world.step < world.onset_step:
         world.hazard_phase = 0
     elif world.step < world.over_step:

@@ -82,10 +82,9 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         chosen = self._reset_mask(options.pop("reset_mask", None))
         roots: list[int | None] = [None] * self.num_envs
         first: int | None = None
-        if isinstance(seed, np.ndarray) and seed.ndim > 0:
-            seed = seed.tolist()
-        if isinstance(seed, Sequence) and not isinstance(seed, str | bytes):
-            roots = [None if one is None else seed_of(one) for one in seed]
+        listed: Any = seed.tolist() if isinstance(seed, np.ndarray) else seed  # a number where the array has no axis
+        if isinstance(listed, Sequence) and not isinstance(listed, str | bytes):
+            roots = [None if one is None else seed_of(one) for one in listed]
         elif seed is not None:
             first = seed_of(seed)
             roots = [first + world for world in range(self.num_envs)]

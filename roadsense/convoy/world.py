@@ -109,6 +109,7 @@ WORLD_DTYPE = np.dtype(
         ("gap_m", np.float64),
         ("follower", np.int64),  # column of the next car behind, -1: none
         ("rear_gap_m", np.float64),
+        ("peers_touch", np.bool_),  # two of them overlap on the route
         ("closing_speed_mps", np.float64),
         ("required_decel_mps2", np.float64),
         ("needed_before_mps2", np.float64),  # required deceleration at the step the action was chosen

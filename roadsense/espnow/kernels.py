@@ -165,8 +165,11 @@ def step_radio(tables, state, seeds, step, x, y, speed, accel, heading, alive, t
             continue
         table, seed, now_s = tables[w], seeds[w], step[w] * STEP_S
         for c in range(1, alive.shape[1]):
-            car, messages, pending = state.cars[w, c], state.messages[w, c], state.pending[w, c]
-            car.lost = 0
+            car = state.cars[w, c]
+            car.lost, car.received = 0, 0
+            if not alive[w, c] and car.pending == car.messages == car.heard_window == 0:
+                continue  # a column that nobody uses
+            messages, pending = state.messages[w, c], state.pending[w, c]
             if alive[w, c] and not car.sensing:
                 forget(car)  # another car may have had this column before
             elif alive[w, c] and transmits[w, c]:

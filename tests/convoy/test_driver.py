@@ -14,7 +14,7 @@ from roadsense.convoy.driver import (
     look,
 )
 from roadsense.convoy.truth import refresh_truth
-from tests.convoy.worlds import no_side, one_record, straight_road, traffic_of
+from tests.convoy.worlds import one_record, straight_road, traffic_of, unseen
 
 
 def test_idm_at_rest_on_a_free_road_accelerates_fully():
@@ -43,7 +43,7 @@ def drive(record, traffic, steps):
     """Driver's wishes over steps in which nothing moves, which is enough to see delays."""
     wishes = []
     for _ in range(steps):
-        refresh_truth(record[0], traffic, 0, no_side(traffic))
+        refresh_truth(record[0], traffic, 0, *unseen(traffic))
         look(record[0], traffic, 0)
         wishes.append(driver_accel(record[0], traffic, straight_road(), 0))
         record["step"] += 1

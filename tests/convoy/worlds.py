@@ -7,9 +7,9 @@ from roadsense.traffic.base import TrafficState
 from roadsense.traffic.route import RouteTable
 
 
-def no_side(traffic: TrafficState) -> np.ndarray:
-    """Nothing known about who was ahead a step ago."""
-    return np.zeros(traffic.alive.shape, np.int8)
+def unseen(traffic: TrafficState) -> tuple[np.ndarray, np.ndarray]:
+    """``side`` and ``reach_m`` of a world in which nothing is known about who was ahead a step ago."""
+    return np.zeros(traffic.alive.shape, np.int8), np.zeros(traffic.alive.shape)
 
 
 def traffic_of(*cars: tuple[float, float, float]) -> TrafficState:
