@@ -192,6 +192,22 @@ def test_law_5_nothing_is_known_before_it_arrived(make):
     assert (before < -2.0).any()
 
 
+def test_law_5_a_message_is_in_the_table_from_its_arrival_on(make):
+    """Every message takes 150 ms and more: none is known sooner, and none much later than at the next tick."""
+    env = make(radio="delayed:150", scenario_list=["straight"])
+    env.reset(seed=1)
+    worlds, latest = env.unwrapped.worlds, 0.0
+    for step in range(1, 60):
+        env.step(ZERO)
+        radio, now_s = worlds.emulator.state, step * 0.1
+        known = radio.message_count[0] > 0
+        arrival_s, sent_s = radio.message_arrival_s[0, known, 0], radio.message_sent_s[0, known, 0]
+        assert known.sum() >= 2
+        assert (arrival_s <= now_s).all() and (arrival_s >= sent_s + 0.15).all()
+        latest = max(latest, float((arrival_s - (now_s - 0.1)).max()))
+    assert latest > 0.0  # some arrived within the last step
+
+
 @pytest.mark.parametrize("names", [None, ["curve"]], ids=["drawn", "dawdling"])
 def test_law_6_same_seed_same_bits_alone_again_and_elsewhere(make, names):
     env = make(scenario_list=names)
@@ -333,6 +349,18 @@ def test_law_7_only_training_draws_scenarios_and_varies_the_radio(make, dataset)
     assert names == list(BUILT_IN) * 2
     with pytest.raises(UsageError, match="has no split 'vall'; did you mean 'val'"):
         make(dataset_dir=dataset, split="vall")
+
+
+def test_law_7_the_built_in_set_varies_the_radio_in_training_alone(make):
+    losses = {}
+    for split in ("train", "val"):
+        env = make(split=split).unwrapped
+        losses[split] = []
+        for seed in range(5):
+            env.reset(seed=seed)
+            losses[split].append(float(env.worlds.emulator.tables["loss_probability"][0, 1]))
+    assert len(set(losses["train"])) == 5
+    assert len(set(losses["val"])) == 1
 
 
 def test_law_7_a_changed_byte_of_a_dataset_is_refused_by_name(make, dataset, tmp_path):
