@@ -15,6 +15,7 @@ import pytest
 from roadsense.cli import main
 from roadsense.manifest import read_dataset
 from roadsense.policies.runtime import load_policy
+from roadsense.runs import RunFolder
 
 pytestmark = pytest.mark.usefixtures("require_sumo")
 
@@ -217,15 +218,16 @@ def test_a_stopped_and_a_killed_run_go_on_where_they_were(tmp_path):
     wait_for_status(tmp_path, "running train")
     while not list(tmp_path.glob("runs/*/training.csv")):  # the first update is done
         time.sleep(0.05)
-    second = roadsense(tmp_path, *PIPELINE, "--total-timesteps", "8192")
-    assert second.returncode == 1
-    assert "another process is at work in this run" in second.stderr
     stopped.send_signal(signal.SIGINT)
     _, said = stopped.communicate(timeout=60)
     assert stopped.returncode == 75
     assert "the same command continues" in said.splitlines()[-1]
     run = the_run(tmp_path)
     assert load_policy(run).act is not None  # Ctrl-C left a policy that loads
+    with RunFolder(run).locked():
+        second = roadsense(tmp_path, *PIPELINE, "--total-timesteps", "8192")
+        assert second.returncode == 1
+        assert "another process is at work in this run" in second.stderr
 
     killed = start(tmp_path, *PIPELINE, "--total-timesteps", "8192")
     wait_for_status(tmp_path, "running evaluate")
