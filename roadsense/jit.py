@@ -54,17 +54,25 @@ def cache_dir() -> Path | None:
     return next((root / name for root in roots if _writable(root / name)), None)
 
 
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+def kernel(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compiles ``function`` in nopython mode with strict IEEE arithmetic (no fastmath, no contraction).
 
-    Division by zero gives inf or NaN as in numpy instead of raising.
+    Division by zero gives inf or NaN as in numpy instead of raising. ``options`` go to numba.
     """
     folder = cache_dir()
     if folder is None:
-        return numba.njit(error_model="numpy")(function)
+        return numba.njit(error_model="numpy", **options)(function)
     before = _numba_config.CACHE_DIR
     _numba_config.CACHE_DIR = str(folder)
     try:
-        return numba.njit(error_model="numpy", cache=True)(function)
+        return numba.njit(error_model="numpy", cache=True, **options)(function)
     finally:
         _numba_config.CACHE_DIR = before
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel that becomes a part of each kernel that calls it.
+
+    For functions in inner loops that take many arrays: to hand these over costs more than a short body takes.
+    """
+    return kernel(function, inline="always")

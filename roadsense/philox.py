@@ -20,6 +20,7 @@ _MASK32 = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 _PURPOSE_SHIFT = np.uint64(24)
 _TO_UNIT = 1.0 / 9007199254740992.0  # 2**-53
+_TO_UNIT_32 = 1.0 / 4294967296.0  # 2**-32
 _HIGH_BITS = np.uint64(5)
 _LOW_BITS = np.uint64(6)
 _TWO_26 = 67108864.0
@@ -69,6 +70,42 @@ def uniform_pair(seed, purpose, step, item, draw):
     """Two independent float64 in [0, 1) from one key."""
     w0, w1, w2, w3 = _words(seed, purpose, step, item, draw)
     return _unit(w0, w1), _unit(w2, w3)
+
+
+@kernel
+def four_uniforms(seed, purpose, step, item, draw):
+    """Four independent float64 in (0, 1), of 32 random bits each, from one key."""
+    w0, w1, w2, w3 = _words(seed, purpose, step, item, draw)
+    return (
+        (float(w0) + 0.5) * _TO_UNIT_32, (float(w1) + 0.5) * _TO_UNIT_32,
+        (float(w2) + 0.5) * _TO_UNIT_32, (float(w3) + 0.5) * _TO_UNIT_32,
+    )  # fmt: skip
+
+
+@kernel
+def normal_quantile(share):
+    """Quantile of the standard normal distribution, for shares from 1e-11 to 1 - 1e-11.
+
+    Source: Wichura, algorithm AS 241 (PPND16), Applied Statistics 37 (1988); about 16 digits.
+    """
+    q = share - 0.5
+    if abs(q) <= 0.425:
+        r = 0.180625 - q * q
+        above = ((((((2.5090809287301226727e3 * r + 3.3430575583588128105e4) * r + 6.7265770927008700853e4) * r
+                    + 4.5921953931549871457e4) * r + 1.3731693765509461125e4) * r + 1.9715909503065514427e3) * r
+                 + 1.3314166789178437745e2) * r + 3.3871328727963666080e0  # fmt: skip
+        below = ((((((5.2264952788528545610e3 * r + 2.8729085735721942674e4) * r + 3.9307895800092710610e4) * r
+                    + 2.1213794301586595867e4) * r + 5.3941960214247511077e3) * r + 6.8718700749205790830e2) * r
+                 + 4.2313330701600911252e1) * r + 1.0  # fmt: skip
+        return q * above / below
+    r = math.sqrt(-math.log(min(share, 1.0 - share))) - 1.6
+    above = ((((((7.74545014278341407640e-4 * r + 2.27238449892691845833e-2) * r + 2.41780725177450611770e-1) * r
+                + 1.27045825245236838258e0) * r + 3.64784832476320460504e0) * r + 5.76949722146069140550e0) * r
+             + 4.63033784615654529590e0) * r + 1.42343711074968357734e0  # fmt: skip
+    below = ((((((1.05075007164441684324e-9 * r + 5.47593808499534494600e-4) * r + 1.51986665636164571966e-2) * r
+                + 1.48103976427480074590e-1) * r + 6.89767334985100004550e-1) * r + 1.67638483018380384940e0) * r
+             + 2.05319162663775882187e0) * r + 1.0  # fmt: skip
+    return above / below if q > 0.0 else -above / below
 
 
 @kernel

@@ -32,6 +32,8 @@ class Purpose(enum.IntEnum):
     POLICY = 13
     GENERATOR = 14
     ORDINARY_DRIVING = 15
+    RADIO_LINK = 16
+    RADIO_ACCESS = 17
 
 
 def _splitmix64(value: int) -> int:

@@ -170,7 +170,7 @@ def warm_up(batch):
             observe(worlds[w], radio, w, batch.observation, batch.rows, batch.keys)
 
 
-_MOST = {"max_peers": 10_000, "messages_per_peer": 100, "horizon_steps": 1_000_000}
+_MOST = {"max_peers": 2000, "messages_per_peer": 100, "horizon_steps": 1_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)

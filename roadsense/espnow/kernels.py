@@ -1,7 +1,8 @@
 """A step of the radio for all worlds in one call: send, deliver, age, sense.
 
-The step that ends at t covers the beacons sent since the tick before; they carry their senders' readings of that tick.
-New readings are made last, so nothing that happens at t is told before t.
+The step that ends at t covers the beacons due since the tick before; they carry their senders' readings of that tick.
+New readings are made last, so nothing that happens at t is told before t. Where nobody relays, only the links to the
+ego are played: nobody listens at the other ones, and their draws belong to them alone.
 """
 
 from __future__ import annotations
@@ -10,32 +11,45 @@ import math
 
 from roadsense.espnow.channel import is_lost, latency_s
 from roadsense.espnow.clock import STEP_S, key_of, link_of
+from roadsense.espnow.medium import list_turns, take_turns, turns_together
+from roadsense.espnow.relay import EGO, choose_relayed, launch, needs, take
 from roadsense.espnow.sensors import sense
-from roadsense.espnow.state import NEVER
-from roadsense.jit import kernel
-from roadsense.philox import normal_pair, uniform_pair
+from roadsense.espnow.state import NEVER, RING_MASK
+from roadsense.jit import inlined, kernel
+from roadsense.philox import four_uniforms, normal_pair, uniform_pair
 from roadsense.randomness import Purpose
 
-EGO = 0
-"""Column of the receiver."""
-
-_PHASE = int(Purpose.RADIO_PHASE)
+_PHASE, _LINK = int(Purpose.RADIO_PHASE), int(Purpose.RADIO_LINK)
 _BITS, _WINDOW, _MOST = 4, 10, 15  # bits per step of the heard window, its steps, and what those bits can count
 _WINDOW_MASK = (1 << (_BITS * _WINDOW)) - 1
 _EPSILON_S = 1e-9  # multiples of 0.1 s are inexact
 
 
 @kernel
-def forget(car):
-    """Empties what the ego knows of a car and what is under way from it."""
+def forget(cars, links, sent, c):
+    """Empties what everybody knows of a car and what it knows of them, and all that is under way."""
+    car = cars[c]
     car.sensing = False
-    car.link_bad = False
-    car.link_s = -math.inf
-    car.newest_generation = NEVER
-    car.pending = 0
     car.messages = 0
     car.heard_window = 0
     car.heard_last_second = 0
+    for generation in range(sent.shape[1]):
+        sent[c, generation].generation = NEVER
+    for other in range(cars.shape[0]):
+        forget_link(links[c, other])
+        forget_link(links[other, c])
+
+
+@kernel
+def forget_link(link):
+    """Puts a link back to its begin."""
+    link.bad = False
+    link.drawn_s = -math.inf
+    link.pending = 0
+    link.newest_generation = NEVER
+    link.considered_generation = NEVER
+    link.newest_hops = 0
+    link.seen = 0
 
 
 @kernel
@@ -49,9 +63,10 @@ def begin_episode(tables, state, seeds, world):
         world: which one.
     """
     table, seed = tables[world], seeds[world]
+    state.busy_until_s[world] = -math.inf
     for c in range(state.cars.shape[1]):
         car = state.cars[world, c]
-        forget(car)
+        forget(state.cars[world], state.links[world], state.sent[world], c)
         car.received, car.lost, car.received_total, car.lost_total = 0, 0, 0, 0
         beacon, fix = uniform_pair(seed, _PHASE, key_of(0), c, 0)
         drift, _ = normal_pair(seed, _PHASE, key_of(0), c, 1)
@@ -61,83 +76,108 @@ def begin_episode(tables, state, seeds, world):
 
 
 @kernel
-def put_on_air(table, car, pending, generation, sent_s, latency, since_reading_s):
-    """Adds a message with the sender's last reading to those under way; False if there is no room."""
-    if car.pending == pending.shape[0]:
-        return False
-    message = pending[car.pending]
+def tell(table, car, message, generation, tick_s, since_reading_s):
+    """Writes what a car tells at its tick: its last reading."""
     carried = car.speed_mps * since_reading_s if table.extrapolate else 0.0
-    message.x_m = car.x_m + carried * math.cos(car.heading_rad)
-    message.y_m = car.y_m + carried * math.sin(car.heading_rad)
+    message.x_m = car.x_m + carried * car.along_x
+    message.y_m = car.y_m + carried * car.along_y
     message.speed_mps = car.speed_mps
     message.heading_rad = car.heading_rad
     message.accel_mps2 = car.accel_mps2
-    message.sent_s = sent_s
-    message.arrival_s = sent_s + latency
+    message.sent_s = tick_s
     message.generation = generation
-    message.hops = 0
-    car.pending += 1
-    return True
 
 
-@kernel
-def transmit(table, car, pending, seed, step, link, distance_m):
-    """Sends the beacons of a car that are due in the step that ends now; counts the lost ones."""
-    begin_s, end_s = (step - 1) * STEP_S, step * STEP_S
-    first = math.floor((begin_s - car.beacon_phase_s) / car.beacon_period_s) + 1
-    last = math.floor((end_s - car.beacon_phase_s) / car.beacon_period_s)
-    for generation in range(first, last + 1):
-        sent = car.beacon_phase_s + generation * car.beacon_period_s
-        if is_lost(car, table, seed, generation, link, sent, distance_m):
-            car.lost += 1
-            continue
-        latency = latency_s(table, seed, generation, link)
-        if not put_on_air(table, car, pending, generation, sent, latency, sent - begin_s):
-            car.lost += 1
+@inlined
+def transmit(table, cars, links, flights, seed, turn, chosen, receivers, x, y, alive):
+    """Sends the frames of one turn to all that listen: the car's own beacon, then what it relays.
+
+    Args:
+        table: parameters in force.
+        cars, links, flights: of the world, as in ``RadioState``.
+        seed: of the episode.
+        turn: of ``TICK_DTYPE``, with its start.
+        chosen: [car, n], sources of the further frames of each car.
+        receivers: how many columns listen, from the ego's on.
+        x, y: [car] true positions [m].
+        alive: [car].
+    """
+    sender = turn.car
+    for frame in range(turn.frames):
+        own = frame == 0
+        source = sender if own else chosen[sender, frame - 1]
+        generation = turn.generation if own else links[sender, source].considered_generation
+        hops = 0 if own else links[sender, source].newest_hops + 1
+        sent_s = turn.start_s + frame * table.airtime_s
+        for receiver in range(receivers):
+            if receiver in (sender, source) or not alive[receiver]:
+                continue
+            copy = links[receiver, source]
+            if not own and not needs(copy, flights, receiver, source, generation, sent_s):
+                continue
+            fate, body, chance, place = four_uniforms(
+                seed, _LINK, key_of(turn.generation), link_of(receiver, sender), 0 if own else 1 + source
+            )
+            dx, dy = x[sender] - x[receiver], y[sender] - y[receiver]
+            distance_m = math.sqrt(dx * dx + dy * dy)
+            lost = is_lost(links[receiver, sender], table, fate, sent_s, distance_m) or frame < turn.collided
+            if not lost:
+                arrival_s = sent_s + table.airtime_s + latency_s(table, body, chance, place)
+                lost = not launch(copy, flights, receiver, source, generation, arrival_s, hops)
+            if lost and own and receiver == EGO:
+                cars[sender].lost += 1
 
 
-@kernel
-def take_in(car, messages, message):
-    """Puts an arrived message to its place among the newest generations; duplicates and older ones are dropped."""
-    generation = message.generation
-    # An empty table does not make an old message new: its successor was here and went stale.
-    if car.messages == 0 and generation <= car.newest_generation:
-        return
-    place = 0
-    while place < car.messages and messages[place].generation > generation:
-        place += 1
-    if place == messages.shape[0] or (place < car.messages and messages[place].generation == generation):
-        return
-    car.messages = min(car.messages + 1, messages.shape[0])
-    for entry in range(car.messages - 1, place, -1):
-        messages[entry] = messages[entry - 1]
-    messages[place] = message
-    car.newest_generation = max(car.newest_generation, generation)
+@inlined
+def send_all(
+    table, cars, links, flights, sent, messages, ticks, chosen, busy_until_s, seed, step, x, y, alive, transmits
+):
+    """Plays all turns of a step: composes them in the order of their ticks, then sends them as the medium allows.
+
+    Returns when the medium is idle again.
+    """
+    count = list_turns(cars, ticks, step, alive, transmits)
+    receivers = cars.shape[0] if table.relay_hops > 0 else 1
+    first = 0
+    while first < count:
+        number = turns_together(table, ticks, first, count, busy_until_s)
+        for one in range(first, first + number):
+            compose(table, cars, links, flights, sent, messages, ticks[one], chosen, busy_until_s, step)
+        busy_until_s = take_turns(table, ticks, first, number, seed, busy_until_s)
+        for one in range(first, first + number):
+            transmit(table, cars, links, flights, seed, ticks[one], chosen, receivers, x, y, alive)
+        first += number
+    return busy_until_s
 
 
-@kernel
-def deliver(car, messages, pending, now_s):
-    """Takes in every message of a car that has arrived by now, and refreshes the count of the last second."""
-    car.received = 0
-    slot = 0
-    while slot < car.pending:
-        if pending[slot].arrival_s > now_s:
-            slot += 1
-            continue
-        take_in(car, messages, pending[slot])
-        car.received += 1
-        car.pending -= 1
-        pending[slot] = pending[car.pending]
+@inlined
+def compose(table, cars, links, flights, sent, messages, turn, chosen, busy_until_s, step):
+    """Writes the beacon of a turn, and which messages follow it."""
+    car = cars[turn.car]
+    message = sent[turn.car, turn.generation & RING_MASK]
+    tell(table, car, message, turn.generation, turn.tick_s, turn.tick_s - (step - 1) * STEP_S)
+    turn.frames, turn.collided = 1, 0
+    if table.relay_hops > 0:
+        room = table.relays_per_tick
+        if table.airtime_s > 0.0:  # what does not fit before its next tick is dropped, or a crowd would never be done
+            left_s = turn.tick_s + car.beacon_period_s - max(turn.tick_s, busy_until_s)
+            room = min(room, max(0, int(left_s / table.airtime_s) - 1))
+        turn.frames += choose_relayed(table, cars, links, flights, sent, messages, turn.car, turn.tick_s, room, chosen)
+
+
+@inlined
+def count_heard(car):
+    """Refreshes the count of the last second by what was received in this step."""
     heard = min(car.received, _MOST)
     forgotten = car.heard_window >> (_BITS * (_WINDOW - 1))
     car.heard_window = ((car.heard_window << _BITS) | heard) & _WINDOW_MASK
     car.heard_last_second += heard - forgotten
 
 
-@kernel
-def age(table, car, messages, now_s):
+@inlined
+def age(table, car, messages, c, now_s):
     """Lets a car leave the table when its newest message arrived too long ago."""
-    if car.messages > 0 and now_s - messages[0].arrival_s > table.stale_after_s + _EPSILON_S:
+    if car.messages > 0 and now_s - messages[c, 0].arrival_s > table.stale_after_s + _EPSILON_S:
         car.messages = 0
 
 
@@ -164,24 +204,28 @@ def step_radio(tables, state, seeds, step, x, y, speed, accel, heading, alive, t
         if not active[w]:
             continue
         table, seed, now_s = tables[w], seeds[w], step[w] * STEP_S
+        cars, links, flights, sent = state.cars[w], state.links[w], state.flights[w], state.sent[w]
+        messages = state.messages[w]
+        for c in range(alive.shape[1]):
+            cars[c].lost, cars[c].received = 0, 0
+            if alive[w, c] and not cars[c].sensing:
+                forget(cars, links, sent, c)  # another car may have had this column before
+        state.busy_until_s[w] = send_all(
+            table, cars, links, flights, sent, messages, state.ticks, state.relayed, state.busy_until_s[w], seed,
+            step[w], x[w], y[w], alive[w], transmits[w],
+        )  # fmt: skip
         for c in range(1, alive.shape[1]):
-            car = state.cars[w, c]
-            car.lost, car.received = 0, 0
-            if not alive[w, c] and car.pending == car.messages == car.heard_window == 0:
+            car = cars[c]
+            if not alive[w, c] and links[EGO, c].pending == car.messages == car.heard_window == 0:
                 continue  # a column that nobody uses
-            messages, pending = state.messages[w, c], state.pending[w, c]
-            if alive[w, c] and not car.sensing:
-                forget(car)  # another car may have had this column before
-            elif alive[w, c] and transmits[w, c]:
-                distance = math.hypot(x[w, c] - x[w, EGO], y[w, c] - y[w, EGO])
-                transmit(table, car, pending, seed, step[w], link_of(EGO, c), distance)
-            deliver(car, messages, pending, now_s)
-            age(table, car, messages, now_s)
+            take(cars, links, flights, sent, messages, c, now_s)
+            count_heard(car)
+            age(table, car, messages, c, now_s)
             if step[w] > 0:
                 car.received_total += car.received
                 car.lost_total += car.lost
         for c in range(alive.shape[1]):
-            car = state.cars[w, c]
+            car = cars[c]
             if alive[w, c]:
                 sense(table, car, seed, step[w], c, x[w, c], y[w, c], speed[w, c], accel[w, c], heading[w, c])
             else:

@@ -122,6 +122,37 @@ class Noise(_Section):
     heading_deg: Annotated[float, Field(ge=0, le=90)]
 
 
+class Phy(_Section):
+    """The medium that all cars share: a frame takes its airtime, who finds it busy waits its turn (IEEE 802.11 DCF)."""
+
+    rate_kbps: Annotated[float, Field(ge=50, le=54_000)] = 1000.0
+    """Data rate."""
+    payload_bytes: Annotated[int, Field(ge=1, le=1470)] = 90
+    """Body of a frame."""
+    slot_us: Annotated[float, Field(ge=1, le=100)] = 20.0
+    """Length of a backoff slot, and how long it takes until others sense a frame."""
+    difs_us: Annotated[float, Field(ge=1, le=1000)] = 50.0
+    """Time the medium must be idle before a backoff counts down."""
+    backoff_slots: Annotated[int, Field(ge=1, le=1024)] = 16
+    """A backoff is drawn uniformly from this many slots, 0 on."""
+
+    @property
+    def airtime_s(self) -> float:
+        """Preamble of 192 µs, then body and 43 bytes of headers at the data rate."""
+        return 192e-6 + 8.0 * (self.payload_bytes + 43) / (self.rate_kbps * 1000.0)
+
+
+class Relays(_Section):
+    """Store and forward: a car repeats, at its own next tick, what it has newly heard from ahead; once a message."""
+
+    max_hops: Annotated[int, Field(ge=1, le=3)] = 3
+    """Most relays a message goes through."""
+    cone_deg: Annotated[float, Field(gt=0, le=180)] = 45.0
+    """Half angle of the cone around its heading within which the source must lie."""
+    per_tick: Annotated[int, Field(ge=1, le=64)] = 8
+    """Most messages a car repeats at one tick."""
+
+
 class Randomisation(_Section):
     """Domain randomisation: ranges of factors drawn uniformly once per training episode."""
 
@@ -155,6 +186,10 @@ class RadioParams(_Section):
     latency: Latency
     gps: Gps
     noise: Noise
+    phy: Phy | None = None
+    """The shared medium; none: frames take no time and never meet."""
+    relays: Relays | None = None
+    """Whether cars repeat each other; none: they do not."""
     stale_after_ms: Annotated[float, Field(ge=100, le=10_000)] = 500.0
     """A peer leaves the table when the newest message of it arrived longer ago."""
     randomisation: Randomisation = Randomisation()

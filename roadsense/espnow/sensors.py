@@ -6,11 +6,10 @@ import math
 
 from roadsense.espnow.clock import STEP_S, key_of
 from roadsense.jit import kernel
-from roadsense.philox import normal_pair
+from roadsense.philox import four_uniforms, normal_pair, normal_quantile
 from roadsense.randomness import Purpose
 
 _SENSOR, _GPS = int(Purpose.SENSOR), int(Purpose.GPS)
-_MOTION, _DIRECTION = 0, 1  # draws of one tick
 
 
 @kernel
@@ -32,17 +31,17 @@ def sense(table, car, seed, step, item, x, y, speed, accel, heading):
     Between fixes the position is carried on by what the car itself measures. A car that starts has a fix at once.
     """
     key = key_of(step)
-    noise_speed, noise_accel = normal_pair(seed, _SENSOR, key, item, _MOTION)
-    noise_heading, _ = normal_pair(seed, _SENSOR, key, item, _DIRECTION)
-    car.speed_mps = max(0.0, speed + table.speed_sd_mps * noise_speed)
-    car.accel_mps2 = accel + table.accel_sd_mps2 * noise_accel
-    car.heading_rad = heading + table.heading_sd_rad * noise_heading
+    noise_speed, noise_accel, noise_heading, _ = four_uniforms(seed, _SENSOR, key, item, 0)
+    car.speed_mps = max(0.0, speed + table.speed_sd_mps * normal_quantile(noise_speed))
+    car.accel_mps2 = accel + table.accel_sd_mps2 * normal_quantile(noise_accel)
+    car.heading_rad = heading + table.heading_sd_rad * normal_quantile(noise_heading)
+    car.along_x, car.along_y = math.cos(car.heading_rad), math.sin(car.heading_rad)
     fixes = math.floor((step * STEP_S - car.gps_phase_s) * table.gps_rate_hz)
     if fixes > car.gps_fixes or not car.sensing:
         refresh_gps_error(car, table, seed, step, item)
         car.gps_fixes = fixes
         car.x_m, car.y_m = x + car.gps_error_x_m, y + car.gps_error_y_m
     elif table.extrapolate:
-        car.x_m += car.speed_mps * STEP_S * math.cos(car.heading_rad)
-        car.y_m += car.speed_mps * STEP_S * math.sin(car.heading_rad)
+        car.x_m += car.speed_mps * STEP_S * car.along_x
+        car.y_m += car.speed_mps * STEP_S * car.along_y
     car.sensing = True

@@ -8,9 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from roadsense.espnow.channel import QUANTILE_CELLS, QUANTILE_LEVELS, gamma_quantiles
 from roadsense.espnow.params import LOSS_BINS, PENDING_MESSAGES, RadioParams
 from roadsense.philox import uniform
 from roadsense.randomness import Purpose
+
+NOMINAL_INTERVAL_S = 0.1
+"""Interval of beacons that mean bursts are stated for [s]."""
 
 TABLE_DTYPE = np.dtype(
     [
@@ -19,9 +23,9 @@ TABLE_DTYPE = np.dtype(
         # Steps of the loss table; the one after the last is the end of range, where everything is lost.
         ("loss_from_m", np.float64, (LOSS_BINS,)),
         ("loss_probability", np.float64, (LOSS_BINS,)),
-        ("loss_memory", np.float64, (LOSS_BINS,)),  # correlation of a link's state with that of 100 ms before
+        ("loss_decay_per_s", np.float64, (LOSS_BINS,)),  # of the logarithm of a link's correlation with its past
         ("latency_shift_s", np.float64),
-        ("latency_shape", np.float64),
+        ("latency_quantiles", np.float64, (QUANTILE_LEVELS * QUANTILE_CELLS + 1,)),  # of its body, at scale 1
         ("latency_scale_s", np.float64),
         ("tail_probability", np.float64),
         ("tail_from_s", np.float64),
@@ -34,6 +38,15 @@ TABLE_DTYPE = np.dtype(
         ("accel_sd_mps2", np.float64),
         ("heading_sd_rad", np.float64),
         ("stale_after_s", np.float64),
+        # --- medium
+        ("airtime_s", np.float64),  # of one frame; 0: frames take no time and never meet
+        ("slot_s", np.float64),
+        ("difs_s", np.float64),
+        ("backoff_slots", np.float64),
+        # --- relays
+        ("relay_hops", np.int64),  # most relays a message may go through
+        ("relay_cosine", np.float64),  # of the half angle of the cone ahead whose messages are relayed
+        ("relays_per_tick", np.int64),
     ]
 )
 """Parameters in force in one world, randomisation applied; :data:`RadioTables` is [world] of it."""
@@ -73,13 +86,10 @@ CAR_DTYPE = np.dtype(
         ("speed_mps", np.float64),
         ("heading_rad", np.float64),
         ("accel_mps2", np.float64),
-        # --- link to the ego
-        ("link_bad", np.bool_),
-        ("link_s", np.float64),  # when the link's state was last drawn; -inf: never
-        ("pending", np.int64),  # messages under way
+        ("along_x", np.float64),  # cosine and sine of that heading
+        ("along_y", np.float64),
         # --- what the ego knows of it
         ("messages", np.int64),  # in the table
-        ("newest_generation", np.int64),  # ever heard, also after the car went stale
         ("heard_window", np.int64),  # beacons per step of the last second, four bits each, newest lowest
         ("heard_last_second", np.int64),
         ("received", np.int64),
@@ -90,6 +100,43 @@ CAR_DTYPE = np.dtype(
 )
 """All that the emulator keeps about a car."""
 
+LINK_DTYPE = np.dtype(
+    [
+        ("drawn_s", np.float64),  # when the link's state was last drawn; -inf: never
+        ("newest_generation", np.int64),  # of the sender, ever heard by the receiver
+        ("considered_generation", np.int64),  # newest that the receiver has relayed, or chose not to
+        ("seen", np.int64),  # bits: which of the 64 generations up to the newest were heard, newest lowest
+        ("pending", np.int32),  # messages of the sender under way to the receiver, by whichever way
+        ("newest_hops", np.int16),
+        ("bad", np.bool_),
+    ],
+    align=True,
+)
+"""A directed link and what its receiver has of its sender. Small, because a batch holds very many."""
+
+FLIGHT_DTYPE = np.dtype([("arrival_s", np.float64), ("generation", np.int32), ("hops", np.int32)], align=True)
+"""A copy of a message under way to one receiver."""
+
+TICK_DTYPE = np.dtype(
+    [
+        ("tick_s", np.float64),
+        ("car", np.int64),
+        ("generation", np.int64),
+        ("start_s", np.float64),
+        ("backoff", np.int64),
+        ("frames", np.int64),
+        ("collided", np.int64),  # how many of its first frames
+    ]
+)
+"""A car's turn to send within one step."""
+
+SENT_RING = 32
+"""Generations of a car whose content is kept: longer than any of them is under way; a power of two."""
+RING_MASK = SENT_RING - 1
+
+TICKS_PER_STEP = 6
+"""Most beacons of a car in one step: the shortest interval is 20 ms."""
+
 NEVER = np.iinfo(np.int64).min
 """A generation older than all."""
 
@@ -98,7 +145,7 @@ class RadioState(NamedTuple):
     """What the cars measured and what the ego has heard; rewritten in place by every step.
 
     Column 0 is the ego, whose reading is its own estimate of itself. ``message_*`` holds the newest messages of every
-    peer, newest generation first; entries from ``message_count`` on are meaningless. All but the last three fields are
+    peer, newest generation first; entries from ``message_count`` on are meaningless. The fields up to ``cars`` are
     views for readers: kernels work on the records behind them, because a record passes between kernels as one pointer
     while two dozen arrays cost more than the work itself.
     """
@@ -121,7 +168,7 @@ class RadioState(NamedTuple):
     message_generation: NDArray[np.int64]
     """Consecutive number of the sender's beacon."""
     message_hops: NDArray[np.int64]
-    """Relays it went through; always 0 so far."""
+    """Relays it went through."""
     message_count: NDArray[np.int64]
     """[world, car], how many messages of the car are in the table; 0 when it is unknown or stale."""
     heard_last_second: NDArray[np.int64]
@@ -137,8 +184,18 @@ class RadioState(NamedTuple):
     """[world, car] of ``CAR_DTYPE``."""
     messages: NDArray[np.void]
     """[world, car, k] of ``MESSAGE_DTYPE``: the ego's table."""
-    pending: NDArray[np.void]
-    """[world, car, slot] of ``MESSAGE_DTYPE``: messages under way, the first ``cars.pending`` slots."""
+    links: NDArray[np.void]
+    """[world, receiver, sender] of ``LINK_DTYPE``."""
+    flights: NDArray[np.void]
+    """[world, receiver, sender, slot] of ``FLIGHT_DTYPE``: copies under way, the first ``links.pending`` slots."""
+    sent: NDArray[np.void]
+    """[world, car, generation modulo SENT_RING] of ``MESSAGE_DTYPE``: what the car told."""
+    busy_until_s: NDArray[np.float64]
+    """[world], when the frame on the air ends."""
+    ticks: NDArray[np.void]
+    """Scratch of one step: turns to send, of ``TICK_DTYPE``."""
+    relayed: NDArray[np.int64]
+    """Scratch: [turn, n], sources whose messages the n-th further frame of a turn relays."""
 
     @classmethod
     def zeros(cls, num_worlds: int, max_cars: int, messages_per_peer: int) -> RadioState:
@@ -151,7 +208,12 @@ class RadioState(NamedTuple):
             **{name: cars[name] for name in ("heard_last_second", "received", "lost", "received_total", "lost_total")},
             cars=cars,
             messages=messages,
-            pending=np.zeros((num_worlds, max_cars, PENDING_MESSAGES), MESSAGE_DTYPE),
+            links=np.zeros((num_worlds, max_cars, max_cars), LINK_DTYPE),
+            flights=np.zeros((num_worlds, max_cars, max_cars, PENDING_MESSAGES), FLIGHT_DTYPE),
+            sent=np.zeros((num_worlds, max_cars, SENT_RING), MESSAGE_DTYPE),
+            busy_until_s=np.zeros(num_worlds),
+            ticks=np.zeros(max_cars * TICKS_PER_STEP, TICK_DTYPE),
+            relayed=np.zeros((max_cars * TICKS_PER_STEP, max_cars), np.int64),
         )
 
 
@@ -186,10 +248,12 @@ def fill_tables(tables: RadioTables, world: int, params: RadioParams, seed: int 
     row["loss_probability"] = share
     # Below 1 / ((1 − p) L) = 1 losses would have to repel each other: independent ones are the limit.
     arriving = 1.0 - share
-    row["loss_memory"] = np.where(arriving * burst > 1.0, 1.0 - 1.0 / np.maximum(arriving * burst, 1.0), 0.0)
+    memory = np.where(arriving * burst > 1.0, 1.0 - 1.0 / np.maximum(arriving * burst, 1.0), 0.0)
+    with np.errstate(divide="ignore"):
+        row["loss_decay_per_s"] = np.log(memory) / NOMINAL_INTERVAL_S
     late = factor["latency_scale"] / 1000.0
     row["latency_shift_s"] = params.latency.shift_ms * late
-    row["latency_shape"] = params.latency.shape
+    row["latency_quantiles"] = gamma_quantiles(params.latency.shape)
     row["latency_scale_s"] = params.latency.scale_ms * late
     row["tail_probability"] = params.latency.tail_probability
     row["tail_from_s"], row["tail_to_s"] = (edge * late for edge in params.latency.tail_ms)
@@ -200,3 +264,10 @@ def fill_tables(tables: RadioTables, world: int, params: RadioParams, seed: int 
     row["accel_sd_mps2"] = params.noise.accel_mps2 * factor["noise_scale"]
     row["heading_sd_rad"] = math.radians(params.noise.heading_deg) * factor["noise_scale"]
     row["stale_after_s"] = params.stale_after_ms / 1000.0
+    phy, relays = params.phy, params.relays
+    row["airtime_s"] = phy.airtime_s if phy else 0.0
+    row["slot_s"], row["difs_s"] = (phy.slot_us * 1e-6, phy.difs_us * 1e-6) if phy else (0.0, 0.0)
+    row["backoff_slots"] = phy.backoff_slots if phy else 1
+    row["relay_hops"] = relays.max_hops if relays else 0
+    row["relay_cosine"] = math.cos(math.radians(relays.cone_deg)) if relays else 1.0
+    row["relays_per_tick"] = relays.per_tick if relays else 0

@@ -75,7 +75,7 @@ def test_stable_baselines3_complains_only_about_what_is_meant(make, control):
         ({"radio": 5}, UsageError, "radio is 5; give a string or a path."),
         ({"reward": {"jerk": True}}, UsageError, "reward constant 'jerk' is True; give a finite number"),
         ({"scenario_list": "curve"}, UsageError, "scenario_list is 'curve'; give a list of strings."),
-        ({"max_peers": 10**12}, UsageError, "max_peers is 1000000000000; it must lie between 1 and 10000."),
+        ({"max_peers": 10**12}, UsageError, "max_peers is 1000000000000; it must lie between 1 and 2000."),
         ({"reward": {"jerk": float("nan")}}, UsageError, "reward constant 'jerk' is nan; give a finite number"),
         ({"split": "trian"}, UsageError, "split 'trian' is unknown; did you mean 'train'?"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,6 +20,12 @@ def changed(name: str, **sections: dict[str, object]) -> RadioParams:
     for section, values in sections.items():
         document[section] = {**document[section], **values} if isinstance(values, dict) else values
     return RadioParams.model_validate(document)
+
+
+def with_sections(name: str, **sections: dict[str, object]) -> RadioParams:
+    """A shipped parameter set with optional sections in force; what they do not state has its default."""
+    document = read_params(name).model_dump(mode="json")
+    return RadioParams.model_validate_json(json.dumps({**document, **sections}))
 
 
 class Drive:
@@ -48,6 +55,7 @@ class Drive:
         self.active = np.ones(len(seeds), np.bool_)
         self.tick = first - 1
         self.zero = np.zeros(shape)
+        self.y = self.zero
 
     @property
     def now_s(self) -> float:
@@ -60,7 +68,7 @@ class Drive:
         self.tick += 1
         shape = self.zero.shape
         self.emulator.step(
-            np.full(shape[0], self.tick), self.x(self.tick), self.zero, self.speed, np.full(shape, float(self.tick)),
+            np.full(shape[0], self.tick), self.x(self.tick), self.y, self.speed, np.full(shape, float(self.tick)),
             self.zero, self.alive, self.transmits, self.active,
         )  # fmt: skip
 
@@ -78,7 +86,12 @@ class Drive:
     def snapshot(self) -> dict[str, np.ndarray]:
         """Copies of what readers see, unused message entries blanked."""
         used = np.arange(self.state.message_x_m.shape[2]) < self.state.message_count[..., None]
-        views = {name: array for name, array in self.state._asdict().items() if array.dtype.names is None}
+        scratch = ("busy_until_s", "relayed")
+        views = {
+            name: array
+            for name, array in self.state._asdict().items()
+            if array.dtype.names is None and name not in scratch
+        }
         return {
             name: np.where(used, array, 0) if name.startswith("message_") and array.ndim == 3 else array.copy()
             for name, array in views.items()

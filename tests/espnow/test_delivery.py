@@ -89,7 +89,7 @@ def test_every_beacon_is_received_or_lost_once():
     for _ in drive.steps(1001):
         received += drive.state.received
         lost += drive.state.lost
-    under_way = drive.state.cars["pending"]
+    under_way = drive.state.links["pending"][:, 0]
     assert (np.abs(received + lost + under_way - 1000)[:, 1:] <= 1).all()
     assert (received[:, 1:] > 0).all() and (lost[:, 1:] > 0).all()
     np.testing.assert_array_equal(received, drive.state.received_total)
@@ -210,11 +210,11 @@ def test_a_late_car_begins_afresh_at_its_start():
     drive = Drive(params, [20.0, 20.0], seeds=(1, 2, 3, 4)).run(30)
     drive.alive[:, 2] = False
     drive.step()
-    assert drive.state.cars["pending"][:, 2].any()
+    assert drive.state.links["pending"][:, 0][:, 2].any()
     drive.alive[:, 2] = True
     drive.start_x[:, 2] = 44.0
     drive.step()
-    assert not drive.state.message_count[:, 2].any() and not drive.state.cars["pending"][:, 2].any()
+    assert not drive.state.message_count[:, 2].any() and not drive.state.links["pending"][:, 0][:, 2].any()
     assert not drive.state.heard_last_second[:, 2].any()
     drive.run(10)
     assert drive.state.message_count[:, 2].all()
@@ -250,7 +250,7 @@ def test_a_full_queue_is_a_loss_not_a_silence():
     drive = Drive(read_params("ideal"), [20.0])
     drive.emulator.tables["latency_shift_s"] = 5.0
     drive.run(31)
-    assert drive.state.cars["pending"][0, 1] == 8
+    assert drive.state.links["pending"][:, 0][0, 1] == 8
     assert drive.state.lost_total[0, 1] == 30 - 8
 
 

@@ -10,23 +10,28 @@ import pytest
 from roadsense.espnow.emulator import Emulator
 from roadsense.espnow.profiles import read_params
 from roadsense.espnow.state import TABLE_DTYPE, fill_tables
-from tests.espnow.drives import Drive
+from tests.espnow.drives import Drive, with_sections
 
 AHEAD = [15.0, 40.0, 70.0]
 
 
-def _run(seeds, **kwargs):
+def _run(seeds, params=None, **kwargs):
     """Everything readers see over 80 ticks: {name: [tick, world, car, ...]}."""
-    drive = Drive(read_params("convoy"), AHEAD, speed_mps=20.0, seeds=seeds, first=-30, **kwargs)
+    drive = Drive(params or read_params("convoy"), AHEAD, speed_mps=20.0, seeds=seeds, first=-30, **kwargs)
     ticks = [drive.snapshot() for _ in drive.steps(80)]
     return {name: np.array([tick[name] for tick in ticks]) for name in ticks[0]}
 
 
 @pytest.mark.parametrize("randomise", [False, True])
-@pytest.mark.parametrize(("seeds", "place", "max_cars"), [((1, 2, 7, 3), 2, 4), ((7, 1), 0, 17), ((7,) * 3, 1, 9)])
-def test_an_episode_does_not_depend_on_its_company(seeds, place, max_cars, randomise):
-    alone = _run((7,), randomise=randomise)
-    company = _run(seeds, max_cars=max_cars, randomise=randomise)
+@pytest.mark.parametrize("whole", [False, True], ids=["direct", "medium and relays"])
+@pytest.mark.parametrize(
+    ("seeds", "place", "max_cars"),
+    [((1, 2, 7, 3), 2, 4), ((7, 1), 0, 17), ((7,) * 3, 1, 9), ((*range(100, 300), 7), 200, 4)],
+)
+def test_an_episode_does_not_depend_on_its_company(seeds, place, max_cars, randomise, whole):
+    params = with_sections("convoy", phy={}, relays={}) if whole else None
+    alone = _run((7,), params, randomise=randomise)
+    company = _run(seeds, params, max_cars=max_cars, randomise=randomise)
     for name, array in alone.items():
         np.testing.assert_array_equal(array[:, 0], company[name][:, place, : len(AHEAD) + 1], err_msg=name)
 
@@ -97,7 +102,7 @@ def test_randomisation_stays_in_its_ranges_and_follows_the_seed():
     again = np.zeros(1, TABLE_DTYPE)
     fill_tables(again, 0, params, 123)
     assert again[0].tobytes() == tables[123].tobytes() != tables[124].tobytes()
-    share, memory = tables["loss_probability"][:, 1], tables["loss_memory"][:, 1]
+    share, memory = tables["loss_probability"][:, 1], np.exp(0.1 * tables["loss_decay_per_s"][:, 1])
     burst = 1 / ((1 - memory) * (1 - share))
     assert params.loss.mean_burst[1] * 0.99 < burst.min() and burst.max() < 3.01 * params.loss.mean_burst[1]
 

@@ -80,9 +80,9 @@ def test_burstiness_is_kept_in_time_not_per_beacon():
     )
     drive = Drive(params, [30.0], seeds=tuple(range(400)))
     drive.run(2)
-    last_bad = np.array([drive.state.cars["link_bad"][:, 1].copy() for _ in drive.steps(500)])
+    last_bad = np.array([drive.state.links["bad"][:, 0, 1].copy() for _ in drive.steps(500)])
     same = (last_bad[:-1] & last_bad[1:]).sum() / last_bad[:-1].sum()
-    assert same == pytest.approx(bad_probability(True, p, 1 - 1 / ((1 - p) * burst), 0.1), abs=0.01)
+    assert same == pytest.approx(bad_probability(True, p, math.log(1 - 1 / ((1 - p) * burst)) / 0.1, 0.1), abs=0.01)
     assert drive.state.received_total[:, 1].mean() == pytest.approx(2 * 501 * (1 - p), rel=0.02)
 
 
@@ -94,10 +94,10 @@ def test_gilbert_elliott_in_closed_form_is_the_chain_stepped(elapsed_s):
     for _ in range(round(elapsed_s / 0.1)):
         bad = bad * (1 - leave) + (1 - bad) * enter
         good = good * (1 - leave) + (1 - good) * enter
-    memory = 1.0 - 1.0 / ((1.0 - p) * burst)
-    assert bad_probability(True, p, memory, elapsed_s) == pytest.approx(bad, abs=1e-12)
-    assert bad_probability(False, p, memory, elapsed_s) == pytest.approx(good, abs=1e-12)
-    assert bad_probability(False, p, memory, math.inf) == p
+    decay = math.log(1.0 - 1.0 / ((1.0 - p) * burst)) / 0.1
+    assert bad_probability(True, p, decay, elapsed_s) == pytest.approx(bad, abs=1e-12)
+    assert bad_probability(False, p, decay, elapsed_s) == pytest.approx(good, abs=1e-12)
+    assert bad_probability(False, p, decay, math.inf) == p
 
 
 def _latencies_ms(params, seeds=range(20), steps=3000):

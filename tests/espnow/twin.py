@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+from scipy.special import gammainccinv, ndtri
+
 from roadsense.espnow.params import RadioParams
-from roadsense.philox import normal_pair, uniform, uniform_pair
+from roadsense.philox import four_uniforms, normal_pair, uniform, uniform_pair
 from roadsense.randomness import Purpose
+
+EGO = 0
 
 
 @dataclass
@@ -21,10 +26,60 @@ class Reading:
 
 @dataclass
 class Message:
+    """A copy that the ego knows."""
+
     generation: int
     sent: float
     arrival: float
+    hops: int
     reading: Reading
+
+
+@dataclass
+class Turn:
+    """A car's turn to send: (source, generation, hops) of every frame, its own beacon first."""
+
+    tick: float
+    car: int
+    generation: int
+    frames: list[tuple[int, int, int]] = field(default_factory=list)
+    start: float = 0.0
+    collided: int = 0
+
+
+@dataclass
+class Link:
+    bad: bool = False
+    drawn_at: float = -math.inf
+
+
+@dataclass
+class Inbox:
+    """What one car has of another: copies under way as generation → (arrival, hops), and what it has heard."""
+
+    under_way: dict[int, tuple[float, int]] = field(default_factory=dict)
+    heard: set[int] = field(default_factory=set)
+    newest: int | None = None
+    newest_hops: int = 0
+    considered: int | None = None
+
+    def has(self, generation):
+        return self.newest is not None and (generation in self.heard or generation <= self.newest - 64)
+
+    def note(self, generation, hops):
+        if self.has(generation):
+            return False
+        self.heard.add(generation)
+        if self.newest is None or generation > self.newest:
+            self.newest, self.newest_hops = generation, hops
+        return True
+
+    def landed(self, now):
+        """Takes out what has arrived: [(generation, arrival, hops)]."""
+        found = [(one, *way) for one, way in self.under_way.items() if way[0] <= now]
+        for generation, *_ in found:
+            del self.under_way[generation]
+        return found
 
 
 def _key(number):
@@ -33,7 +88,7 @@ def _key(number):
 
 @dataclass
 class Car:
-    """One car, its sensors and its link to the ego; sends to and is known by one ego."""
+    """One car and its sensors."""
 
     params: RadioParams
     seed: int
@@ -42,13 +97,6 @@ class Car:
     error: tuple[float, float] = (0.0, 0.0)
     fixes: int = 0
     fix_step: int = 0
-    bad: bool = False
-    drawn_at: float | None = None
-    under_way: list[Message] = field(default_factory=list)
-    known: list[Message] = field(default_factory=list)
-    newest: int | None = None
-    arrivals: list[int] = field(default_factory=list)
-    lost: int = 0
 
     def __post_init__(self):
         interval = self.params.beacon.interval_ms / 1000
@@ -58,76 +106,25 @@ class Car:
         self.period = interval * (1 + self.params.beacon.drift_ppm_sd * 1e-6 * drift)
         self.gps_phase = fix / self.params.gps.rate_hz
 
-    def hear(self, step, distance, transmits, kept):
-        """What the ego knows of the car at the end of a step."""
-        now = step * 0.1
-        self.lost = 0
-        if transmits and self.reading is not None:
-            generation = math.floor(((step - 1) * 0.1 - self.phase) / self.period) + 1
-            while self.phase + generation * self.period <= now:
-                self._send(generation, (step - 1) * 0.1, distance)
-                generation += 1
-        landed = [message for message in self.under_way if message.arrival <= now]
-        self.under_way = [message for message in self.under_way if message.arrival > now]
-        if not self.known and self.newest is not None:
-            candidates = [message for message in landed if message.generation > self.newest]
-        else:
-            candidates = landed
-        self.known = sorted(self.known + candidates, key=lambda message: -message.generation)[:kept]
-        if self.known:
-            self.newest = self.known[0].generation
-            if now - self.known[0].arrival > self.params.stale_after_ms / 1000 + 1e-9:
-                self.known = []
-        self.arrivals.append(len(landed))
+    def ticks(self, step):
+        """(generation, time) of the beacons due in a step."""
+        generation = math.floor(((step - 1) * 0.1 - self.phase) / self.period) + 1
+        while self.phase + generation * self.period <= step * 0.1:
+            yield generation, self.phase + generation * self.period
+            generation += 1
 
-    def _send(self, generation, tick, distance):
-        sent = self.phase + generation * self.period
-        loss, link = self.params.loss, self.item
-        p, memory = 1.0, 0.0
-        if distance < loss.range_m:
-            here = max(index for index, edge in enumerate(loss.from_m) if distance >= edge)
-            p = loss.probability[here]
-            memory = max(0.0, 1 - 1 / ((1 - p) * loss.mean_burst[here])) if p < 1 else 0.0
-        if self.drawn_at is None:
-            chance = p
-        elif self.bad:
-            chance = p + (1 - p) * memory ** ((sent - self.drawn_at) / 0.1)
-        else:
-            chance = p - p * memory ** ((sent - self.drawn_at) / 0.1)
-        draw = uniform(self.seed, int(Purpose.RADIO_LOSS), _key(generation), link, 0)
-        self.bad, self.drawn_at = p > 0 and draw < chance, sent
-        if self.bad:
-            self.lost += 1
-            return
-        seen, ahead = self.reading, (sent - tick if self.params.gps.extrapolate else 0.0)
-        carried = Reading(
+    def telling(self, ahead):
+        """Its reading, carried on for a time."""
+        seen, ahead = self.reading, ahead if self.params.gps.extrapolate else 0.0
+        return Reading(
             seen.x + seen.speed * ahead * math.cos(seen.heading), seen.y + seen.speed * ahead * math.sin(seen.heading),
             seen.speed, seen.heading, seen.accel,
         )  # fmt: skip
-        self.under_way.append(Message(generation, sent, sent + self._latency(generation), carried))
-
-    def _latency(self, generation):
-        latency, purpose = self.params.latency, int(Purpose.RADIO_LATENCY)
-        d = latency.shape - 1 / 3
-        c = 1 / math.sqrt(9 * d)
-        for draw in range(1, 1000, 2):
-            z, _ = normal_pair(self.seed, purpose, _key(generation), self.item, draw)
-            u, _ = uniform_pair(self.seed, purpose, _key(generation), self.item, draw + 1)
-            v = (1 + c * z) ** 3
-            if v > 0 and math.log(1 - u) < z * z / 2 + d - d * v + d * math.log(v):
-                break
-        total = latency.shift_ms + latency.scale_ms * d * v
-        chance, place = uniform_pair(self.seed, purpose, _key(generation), self.item, 0)
-        if chance < latency.tail_probability:
-            low, high = latency.tail_ms
-            total += low + (high - low) * place
-        return total / 1000
 
     def sense(self, step, x, y, speed, heading, accel):
         """Makes the reading of a step."""
         noise, gps = self.params.noise, self.params.gps
-        z_speed, z_accel = normal_pair(self.seed, int(Purpose.SENSOR), _key(step), self.item, 0)
-        z_heading, _ = normal_pair(self.seed, int(Purpose.SENSOR), _key(step), self.item, 1)
+        z_speed, z_accel, z_heading, _ = ndtri(four_uniforms(self.seed, int(Purpose.SENSOR), _key(step), self.item, 0))
         now = Reading(
             0.0, 0.0, max(0.0, speed + noise.speed_mps * z_speed),
             heading + math.radians(noise.heading_deg) * z_heading, accel + noise.accel_mps2 * z_accel,
@@ -145,3 +142,183 @@ class Car:
             now.x = self.reading.x + ahead * math.cos(now.heading)
             now.y = self.reading.y + ahead * math.sin(now.heading)
         self.reading = now
+
+
+class World:
+    """Cars that are all on the road, their links, and what the ego knows of each."""
+
+    def __init__(self, params, seed, cars, kept):
+        self.params, self.seed, self.kept = params, seed, kept
+        self.cars = [Car(params, seed, item) for item in range(cars)]
+        pairs = [(receiver, sender) for receiver in range(cars) for sender in range(cars)]
+        self.links, self.inboxes = {pair: Link() for pair in pairs}, {pair: Inbox() for pair in pairs}
+        self.told = {}
+        self.known = [[] for _ in range(cars)]
+        self.lost = [0] * cars
+        self.arrivals = [[] for _ in range(cars)]
+        self.idle_from = -math.inf
+        self.airtime = params.phy.airtime_s if params.phy else 0.0
+
+    def step(self, step, x, y, speed, heading, accel, transmits):
+        """Moves the radio to the end of a step, then makes readings."""
+        self.lost, self.fresh = [0] * len(self.cars), [0] * len(self.cars)
+        turns = [
+            Turn(tick, item, generation)
+            for item, car in enumerate(self.cars)
+            if transmits[item] and car.reading is not None
+            for generation, tick in car.ticks(step)
+        ]
+        turns.sort(key=lambda turn: turn.tick)
+        while turns:
+            group = self._together(turns)
+            turns = turns[len(group) :]
+            for turn in group:
+                self._compose(turn, (step - 1) * 0.1)
+            for turn in self._in_order(group):
+                self._send(turn, x, y)
+        for item in range(1, len(self.cars)):
+            self._hear(item, step * 0.1)
+        for item, car in enumerate(self.cars):
+            car.sense(step, x[item], y[item], speed[item], heading[item], accel[item])
+
+    def _together(self, turns):
+        first = turns[0]
+        slot = self.params.phy.slot_us * 1e-6 if self.params.phy else 0.0
+        until = first.tick + slot if first.tick >= self.idle_from else self.idle_from
+        group = [first]
+        for turn in turns[1:]:
+            if turn.tick >= until or turn.car in {one.car for one in group}:
+                break
+            group.append(turn)
+        return group
+
+    def _compose(self, turn, last_tick):
+        car, relays = self.cars[turn.car], self.params.relays
+        self.told[turn.car, turn.generation] = (turn.tick, car.telling(turn.tick - last_tick))
+        turn.frames = [(turn.car, turn.generation, 0)]
+        if relays is None:
+            return
+        room = relays.per_tick
+        if self.airtime:
+            left = turn.tick + car.period - max(turn.tick, self.idle_from)
+            room = min(room, max(0, int(left / self.airtime) - 1))
+        for source in range(len(self.cars)):
+            if source == turn.car:
+                continue
+            inbox = self.inboxes[turn.car, source]
+            if turn.car == EGO:
+                self._take(source, turn.tick)
+            for generation, _, hops in inbox.landed(turn.tick):
+                inbox.note(generation, hops)
+            if inbox.newest == inbox.considered:
+                continue
+            inbox.considered = inbox.newest
+            there = self.told[source, inbox.newest][1]
+            angle = math.atan2(there.y - car.reading.y, there.x - car.reading.x) - car.reading.heading
+            angle = (angle + math.pi) % (2 * math.pi) - math.pi
+            ahead = abs(angle) <= math.radians(relays.cone_deg)
+            if ahead and inbox.newest_hops < relays.max_hops and len(turn.frames) - 1 < room:
+                turn.frames.append((source, inbox.newest, inbox.newest_hops + 1))
+
+    def _in_order(self, group):
+        if group[0].tick >= self.idle_from:
+            for turn in group:
+                turn.start = turn.tick
+                self._occupy(turn, group)
+            return group
+        phy = self.params.phy
+        draws = {
+            turn.car: int(
+                uniform(self.seed, int(Purpose.RADIO_ACCESS), _key(turn.generation), turn.car, 0) * phy.backoff_slots
+            )
+            for turn in group
+        }
+        group.sort(key=lambda turn: draws[turn.car])
+        counted = 0
+        for backoff in sorted(set(draws.values())):
+            tied = [turn for turn in group if draws[turn.car] == backoff]
+            start = self.idle_from + phy.difs_us * 1e-6 + (backoff - counted) * phy.slot_us * 1e-6
+            counted = backoff
+            for turn in tied:
+                turn.start = start
+                self._occupy(turn, tied)
+        return group
+
+    def _occupy(self, turn, tied):
+        self.idle_from = max(self.idle_from, turn.start + len(turn.frames) * self.airtime)
+        turn.collided = max((len(other.frames) for other in tied if other is not turn), default=0)
+
+    def _send(self, turn, x, y):
+        listeners = range(len(self.cars)) if self.params.relays else [EGO]
+        for number, (source, generation, hops) in enumerate(turn.frames):
+            sent = turn.start + number * self.airtime
+            for receiver in listeners:
+                inbox = self.inboxes[receiver, source]
+                if receiver in (turn.car, source):
+                    continue
+                there = inbox.under_way.get(generation, (math.inf, 0))[0] <= sent
+                if number > 0 and (there or inbox.has(generation)):
+                    continue
+                fate, *further = four_uniforms(
+                    self.seed, int(Purpose.RADIO_LINK), _key(turn.generation), receiver * 2**16 + turn.car,
+                    0 if number == 0 else 1 + source,
+                )  # fmt: skip
+                distance = math.hypot(x[turn.car] - x[receiver], y[turn.car] - y[receiver])
+                lost = self._swallows(self.links[receiver, turn.car], fate, sent, distance) or number < turn.collided
+                if not lost:
+                    arrival = sent + self.airtime + self._latency(*further)
+                    if generation in inbox.under_way:
+                        inbox.under_way[generation] = min(inbox.under_way[generation], (arrival, hops))
+                    elif len(inbox.under_way) < 8:
+                        inbox.under_way[generation] = arrival, hops
+                    else:
+                        lost = True
+                if lost and number == 0 and receiver == EGO:
+                    self.lost[turn.car] += 1
+
+    def _swallows(self, link, draw, sent, distance):
+        loss = self.params.loss
+        p, memory = 1.0, 0.0
+        if distance < loss.range_m:
+            here = max(index for index, edge in enumerate(loss.from_m) if distance >= edge)
+            p = loss.probability[here]
+            memory = max(0.0, 1 - 1 / ((1 - p) * loss.mean_burst[here])) if p < 1 else 0.0
+        if sent > link.drawn_at:
+            kept = memory ** ((sent - link.drawn_at) / 0.1)
+            chance = p + (1 - p) * kept if link.bad else p - p * kept
+            link.bad, link.drawn_at = p > 0 and draw < chance, sent
+        return link.bad
+
+    def _latency(self, beyond, chance, place):
+        """Shift + gamma, read off straight lines between quantiles, + tail."""
+        latency = self.params.latency
+        level = 0
+        while level < 15 and beyond <= 4.0 ** -(level + 1):
+            level += 1
+        edges = 4.0**-level * (1.0 - 0.75 * np.arange(33) / 32)
+        body = np.interp(-beyond, -edges, gammainccinv(latency.shape, edges))
+        total = latency.shift_ms + latency.scale_ms * body
+        if chance < latency.tail_probability:
+            low, high = latency.tail_ms
+            total += low + (high - low) * place
+        return total / 1000
+
+    def _hear(self, item, now):
+        """What the ego knows of a car at the end of a step."""
+        self._take(item, now)
+        if self.known[item] and now - self.known[item][0].arrival > self.params.stale_after_ms / 1000 + 1e-9:
+            self.known[item] = []
+        self.arrivals[item].append(self.fresh[item])
+
+    def _take(self, item, now):
+        """Puts what has reached the ego into its table."""
+        inbox = self.inboxes[EGO, item]
+        for generation, arrival, hops in inbox.landed(now):
+            before = inbox.newest
+            if not inbox.note(generation, hops):
+                continue
+            self.fresh[item] += 1
+            if self.known[item] or before is None or generation > before:
+                sent, reading = self.told[item, generation]
+                self.known[item].append(Message(generation, sent, arrival, hops, reading))
+        self.known[item] = sorted(self.known[item], key=lambda message: -message.generation)[: self.kept]

@@ -34,8 +34,13 @@ def roadsense(folder, *arguments, **kwargs):
 
 
 def start(folder, *arguments):
+    def heed_ctrl_c():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell lets what it puts into the background ignore it
+
     command = [sys.executable, "-m", "roadsense.cli", *arguments]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )
 
 
 def the_run(folder):

@@ -1,0 +1,173 @@
+"""What a car has heard of another, and what of it the car repeats."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from roadsense.espnow.state import NEVER, RING_MASK
+from roadsense.jit import inlined, kernel
+
+EGO = 0
+"""Column of the receiver whose table is kept."""
+
+_WINDOW = 64  # generations that a link remembers having heard
+
+
+@kernel
+def has_heard(link, generation):
+    """True where the receiver has that message of the sender, or is too far beyond it to care."""
+    if link.newest_generation == NEVER or generation > link.newest_generation:
+        return False
+    behind = link.newest_generation - generation
+    return behind >= _WINDOW or ((link.seen >> behind) & 1) == 1
+
+
+@kernel
+def note_heard(link, generation, hops):
+    """Takes a message down as heard; False for a duplicate."""
+    if has_heard(link, generation):
+        return False
+    if link.newest_generation == NEVER or generation - link.newest_generation >= _WINDOW:
+        link.seen = 0
+    elif generation > link.newest_generation:
+        link.seen = link.seen << (generation - link.newest_generation)
+    if link.newest_generation == NEVER or generation > link.newest_generation:
+        link.newest_generation = generation
+        link.newest_hops = hops
+    link.seen = link.seen | (np.int64(1) << (link.newest_generation - generation))
+    return True
+
+
+@inlined
+def needs(link, flights, receiver, source, generation, sent_s):
+    """True where a copy that is sent now would tell a receiver something: it has no other that is there by then."""
+    if has_heard(link, generation):
+        return False
+    for slot in range(link.pending):
+        flight = flights[receiver, source, slot]
+        if flight.generation == generation and flight.arrival_s <= sent_s:
+            return False
+    return True
+
+
+@inlined
+def launch(link, flights, receiver, source, generation, arrival_s, hops):
+    """Puts a copy on its way; of two copies of a message the earlier one counts. False if there is no room."""
+    for slot in range(link.pending):
+        flight = flights[receiver, source, slot]
+        if flight.generation == generation:
+            if arrival_s < flight.arrival_s:
+                flight.arrival_s, flight.hops = arrival_s, hops
+            return True
+    if link.pending == flights.shape[2]:
+        return False
+    flight = flights[receiver, source, link.pending]
+    flight.generation, flight.arrival_s, flight.hops = generation, arrival_s, hops
+    link.pending += 1
+    return True
+
+
+@inlined
+def take_in(car, messages, c, message, arrival_s, hops, newest_generation):
+    """Puts an arrived message to its place among the newest generations; older ones are dropped.
+
+    Args:
+        car: its sender, of ``CAR_DTYPE``.
+        messages: [car, k], the table.
+        c: column of the sender.
+        message: what was told.
+        arrival_s, hops: of the copy that arrived.
+        newest_generation: the newest that was heard before it.
+    """
+    generation = message.generation
+    # An empty table does not make an old message new: its successor was here and went stale.
+    if car.messages == 0 and generation <= newest_generation:
+        return
+    place = 0
+    while place < car.messages and messages[c, place].generation > generation:
+        place += 1
+    if place == messages.shape[1]:
+        return
+    car.messages = min(car.messages + 1, messages.shape[1])
+    for entry in range(car.messages - 1, place, -1):
+        messages[c, entry] = messages[c, entry - 1]
+    messages[c, place] = message
+    messages[c, place].arrival_s, messages[c, place].hops = arrival_s, hops
+
+
+@inlined
+def take(cars, links, flights, sent, messages, c, now_s):
+    """Takes every message of car ``c`` that has reached the ego by now into its table; counts the new ones."""
+    car, link = cars[c], links[EGO, c]
+    slot = 0
+    while slot < link.pending:
+        flight = flights[EGO, c, slot]
+        if flight.arrival_s > now_s:
+            slot += 1
+            continue
+        message, before = sent[c, flight.generation & RING_MASK], link.newest_generation
+        if message.generation == flight.generation and note_heard(link, flight.generation, flight.hops):
+            take_in(car, messages, c, message, flight.arrival_s, flight.hops, before)
+            car.received += 1
+        link.pending -= 1
+        flights[EGO, c, slot] = flights[EGO, c, link.pending]
+
+
+@inlined
+def land(link, flights, receiver, source, now_s):
+    """Notes all that has arrived at a relay by now."""
+    slot = 0
+    while slot < link.pending:
+        flight = flights[receiver, source, slot]
+        if flight.arrival_s > now_s:
+            slot += 1
+            continue
+        note_heard(link, flight.generation, flight.hops)
+        link.pending -= 1
+        flights[receiver, source, slot] = flights[receiver, source, link.pending]
+
+
+@kernel
+def is_ahead(table, car, message):
+    """True where the place that a message tells lies within the cone ahead of a car's own estimate."""
+    dx, dy = message.x_m - car.x_m, message.y_m - car.y_m
+    along = dx * car.along_x + dy * car.along_y
+    return along >= table.relay_cosine * math.sqrt(dx * dx + dy * dy)
+
+
+@inlined
+def choose_relayed(table, cars, links, flights, sent, messages, relayer, tick_s, room, chosen):
+    """Writes the sources whose newest message a car relays at its tick into ``chosen``; returns how many.
+
+    Args:
+        table: parameters in force.
+        cars: [car] of ``CAR_DTYPE``.
+        links: [receiver, sender] of ``LINK_DTYPE``.
+        flights: [receiver, sender, slot] of ``FLIGHT_DTYPE``.
+        sent: [car, generation & RING_MASK], what everybody told.
+        messages: [car, k], the ego's table.
+        relayer: its column.
+        tick_s: time of the tick.
+        room: most messages it may relay.
+        chosen: scratch, [car, n].
+    """
+    count = 0
+    for source in range(links.shape[0]):
+        link = links[relayer, source]
+        if source == relayer or (link.pending == 0 and link.newest_generation == link.considered_generation):
+            continue
+        if relayer == EGO:
+            take(cars, links, flights, sent, messages, source, tick_s)
+        else:
+            land(link, flights, relayer, source, tick_s)
+        if link.newest_generation == link.considered_generation:
+            continue
+        link.considered_generation = link.newest_generation
+        message = sent[source, link.newest_generation & RING_MASK]
+        fits = link.newest_hops < table.relay_hops and count < room
+        if fits and message.generation == link.newest_generation and is_ahead(table, cars[relayer], message):
+            chosen[relayer, count] = source
+            count += 1
+    return count
