@@ -9,20 +9,17 @@ speed from one second to the next; figures are medians over rounds. Prints and w
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
-import platform
 import statistics
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from importlib.metadata import version
 from pathlib import Path
 
 import gymnasium as gym
 import libsumo
 import numpy as np
+from report import parse, report
 
 import roadsense
 from roadsense._data import scenarios_dir
@@ -137,25 +134,13 @@ def compare(scenario: Path, rounds: int) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=30, help="how often both are measured in turn")
-    parser.add_argument("--json", type=Path, help="where to write the result too")
-    arguments = parser.parse_args()
+    arguments = parse(__doc__, rounds=30)
     with tempfile.TemporaryDirectory() as folder:
         results = [
             compare(six_cars(Path(folder), base, sigma), arguments.rounds)
             for base, sigma in (("straight", 0.0), ("straight", 0.5), ("curve", 0.5))
         ]
-    document = {
-        "benchmark": "env_steps",
-        "machine": platform.machine(),
-        "versions": {name: version(name) for name in ("roadsense", "libsumo", "numba", "numpy", "gymnasium")},
-        "results": results,
-    }
-    text = json.dumps(document, indent=2)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    report("env_steps", ("libsumo", "numba", "numpy", "gymnasium"), results, arguments.json)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,11 @@ Prints and writes JSON with versions.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import statistics
 import time
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
+from report import parse, report
 
 from roadsense.espnow.emulator import Emulator
 from roadsense.espnow.params import Phy, RadioParams, Relays
@@ -57,10 +53,7 @@ class Convoy:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=15, help="how often each is measured in turn")
-    parser.add_argument("--json", type=Path, help="where to write the result too")
-    arguments = parser.parse_args()
+    arguments = parse(__doc__, rounds=15)
     params = read_params("convoy").model_copy(update={"phy": Phy(), "relays": Relays()})
     convoys = {size: [Convoy(params, *size, radios=radios) for radios in (True, False)] for size in SIZES}
     seconds: dict[tuple[int, int], list[tuple[float, float]]] = {size: [] for size in SIZES}
@@ -80,16 +73,7 @@ def main() -> None:
             "sensors_alone_us": round(1e6 * statistics.median(silent for _, silent in pairs) / worlds, 3),
             "ratio_to_sensors_alone": round(statistics.median(sending / silent for sending, silent in pairs), 2),
         })  # fmt: skip
-    document = {
-        "benchmark": "radio",
-        "machine": platform.machine(),
-        "versions": {name: version(name) for name in ("roadsense", "numba", "numpy")},
-        "results": results,
-    }
-    text = json.dumps(document, indent=2)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    report("radio", ("numba", "numpy"), results, arguments.json)
 
 
 if __name__ == "__main__":
