@@ -221,8 +221,8 @@ def test_a_changed_file_of_a_finished_run_is_found(finished):
 def test_a_stopped_and_a_killed_run_go_on_where_they_were(tmp_path):
     stopped = start(tmp_path, *PIPELINE, "--total-timesteps", "8192")
     wait_for_status(tmp_path, "running train")
-    while not list(tmp_path.glob("runs/*/training.csv")):  # the first update is done
-        time.sleep(0.05)
+    while not [log for log in tmp_path.glob("runs/*/training.csv") if log.read_text().count("\n") > 1]:
+        time.sleep(0.05)  # until the first update is done
     stopped.send_signal(signal.SIGINT)
     _, said = stopped.communicate(timeout=60)
     assert stopped.returncode == 75
