@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from roadsense.evaluation.metrics import COLUMNS, EVENTS_VERSION, EpisodeMetrics
-from roadsense.evaluation.statistics import CONFIDENCE, clopper_pearson, cluster_bootstrap
 from roadsense.files import write_text
+from roadsense.statistics import CONFIDENCE, clopper_pearson, cluster_bootstrap
 
 
 def _proportion(flags: Sequence[bool]) -> dict[str, Any]:

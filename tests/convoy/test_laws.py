@@ -18,9 +18,9 @@ from roadsense.convoy.world import EndReason
 from roadsense.errors import InputMismatchError, UsageError
 from roadsense.evaluation.metrics import measure
 from roadsense.evaluation.rollout import play
-from roadsense.evaluation.statistics import clopper_pearson
 from roadsense.manifest import MANIFEST_NAME, PARAMS_NAME, file_digest, tree_digest
 from roadsense.policies.baselines import make_baseline
+from roadsense.statistics import clopper_pearson
 from roadsense.traffic.base import EGO, STEP_S
 
 pytestmark = pytest.mark.usefixtures("require_sumo")

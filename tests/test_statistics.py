@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from roadsense.evaluation.statistics import clopper_pearson, cluster_bootstrap
+from roadsense.statistics import clopper_pearson, cluster_bootstrap
 
 
 def test_exact_bounds_of_a_proportion():
