@@ -17,8 +17,9 @@ import numpy as np
 from report import parse, report
 
 from roadsense.espnow.emulator import Emulator
-from roadsense.espnow.params import Phy, RadioParams, Relays
+from roadsense.espnow.params import RadioParams
 from roadsense.espnow.profiles import read_params
+from roadsense.espnow.sections import Phy, Relays
 
 SIZES = ((1, 6), (256, 6), (256, 12))
 """(environments, cars) that are measured."""

@@ -34,6 +34,9 @@ class Purpose(enum.IntEnum):
     ORDINARY_DRIVING = 15
     RADIO_LINK = 16
     RADIO_ACCESS = 17
+    RADIO_PLACEMENT = 18
+    RADIO_PROPAGATION = 19
+    RADIO_ALARM = 20
 
 
 def _splitmix64(value: int) -> int:

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from roadsense.jit import kernel
 
+NOMINAL_INTERVAL_S = 0.1
+"""Interval of beacons that mean bursts are stated for [s]."""
+
 QUANTILE_LEVELS, QUANTILE_CELLS = 16, 32
 """The table of a distribution: each level has a quarter of the probability of the level before, in equal cells."""
 
@@ -68,17 +71,34 @@ def bad_probability(was_bad, loss, decay_per_s, elapsed_s):
 
 
 @kernel
-def is_lost(link, table, draw, sent_s, distance_m):
+def set_loss(link, table, here, sender, receiver):
+    """Puts a step of the loss table in force on a link, as the boards of these two cars are mounted.
+
+    Below 1 / ((1 − loss)·burst) = 1 losses would have to repel each other: independent ones are the limit.
+    """
+    margin = table.loss_margin[here] + sender.placement + receiver.placement
+    loss, burst = 0.5 * math.erfc(-margin * math.sqrt(0.5)), table.loss_burst[here]
+    if sender.in_door or receiver.in_door:
+        loss, burst = max(loss, table.door_loss), max(burst, table.door_burst)
+    arriving = (1.0 - loss) * burst
+    link.loss = loss
+    link.decay_per_s = math.log(1.0 - 1.0 / arriving) / NOMINAL_INTERVAL_S if arriving > 1.0 else -math.inf
+    link.loss_step = here
+
+
+@kernel
+def is_lost(link, table, draw, sent_s, distance_m, sender, receiver):
     """Advances the state of a link to the moment of sending and tells whether it swallows a frame.
 
     ``draw`` is uniform in (0, 1). Frames of one moment share their fate.
     """
     here = loss_bin(table, distance_m)
-    loss = table.loss_probability[here]
+    if here != link.loss_step:
+        set_loss(link, table, here, sender, receiver)
     elapsed_s = sent_s - link.drawn_s
     if elapsed_s > 0.0:
         # A link that was bad elsewhere must not stay so where nothing is ever lost.
-        link.bad = loss > 0.0 and draw < bad_probability(link.bad, loss, table.loss_decay_per_s[here], elapsed_s)
+        link.bad = link.loss > 0.0 and draw < bad_probability(link.bad, link.loss, link.decay_per_s, elapsed_s)
         link.drawn_s = sent_s
     return link.bad
 

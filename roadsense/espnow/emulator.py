@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from roadsense.espnow.kernels import begin_episode, step_radio
 from roadsense.espnow.params import RadioParams
-from roadsense.espnow.state import TABLE_DTYPE, RadioState, fill_tables
+from roadsense.espnow.state import RadioState
+from roadsense.espnow.tables import TABLE_DTYPE, fill_tables
 
 
 class Emulator:
@@ -30,10 +31,10 @@ class Emulator:
         seeds: [world] uint64, episode seeds.
     """
 
-    def __init__(self, num_worlds: int, max_cars: int, messages_per_peer: int = 1) -> None:
+    def __init__(self, num_worlds: int, max_cars: int, messages_per_peer: int = 1, max_frames: int = 0) -> None:
         self.num_worlds, self.max_cars, self.messages_per_peer = num_worlds, max_cars, messages_per_peer
         self.tables = np.zeros(num_worlds, TABLE_DTYPE)
-        self.state = RadioState.zeros(num_worlds, max_cars, messages_per_peer)
+        self.state = RadioState.zeros(num_worlds, max_cars, messages_per_peer, max_frames)
         self.seeds = np.zeros(num_worlds, np.uint64)
         self._in_force: list[RadioParams | None] = [None] * num_worlds  # where the tables hold them as they are
         self._all = np.ones(num_worlds, np.bool_)

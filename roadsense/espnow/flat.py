@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from roadsense.errors import ParamsError, explain
-from roadsense.espnow.params import Gps, Noise, Share, least_mean_burst
+from roadsense.espnow.sections import Gps, Noise, Share, least_mean_burst
 
 _SHAPE = 1.6  # of the gamma in the shipped profiles
 _RANGE_M, _GPS_RATE_HZ, _GPS_TAU_S = 450.0, 1.0, 60.0

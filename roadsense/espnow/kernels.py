@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import math
 
+from roadsense.espnow.alarms import is_lying
 from roadsense.espnow.channel import is_lost, latency_s
 from roadsense.espnow.clock import STEP_S, key_of, link_of
 from roadsense.espnow.medium import list_turns, take_turns, turns_together
+from roadsense.espnow.propagation import is_too_weak
 from roadsense.espnow.relay import EGO, choose_relayed, launch, needs, take
 from roadsense.espnow.sensors import sense
 from roadsense.espnow.state import NEVER, RING_MASK
 from roadsense.jit import inlined, kernel
-from roadsense.philox import four_uniforms, normal_pair, uniform_pair
+from roadsense.philox import four_uniforms, normal_pair, uniform, uniform_pair
 from roadsense.randomness import Purpose
 
-_PHASE, _LINK = int(Purpose.RADIO_PHASE), int(Purpose.RADIO_LINK)
+_PHASE, _PLACEMENT, _LINK = int(Purpose.RADIO_PHASE), int(Purpose.RADIO_PLACEMENT), int(Purpose.RADIO_LINK)
 _BITS, _WINDOW, _MOST = 4, 10, 15  # bits per step of the heard window, its steps, and what those bits can count
 _WINDOW_MASK = (1 << (_BITS * _WINDOW)) - 1
 _EPSILON_S = 1e-9  # multiples of 0.1 s are inexact
@@ -50,11 +52,13 @@ def forget_link(link):
     link.considered_generation = NEVER
     link.newest_hops = 0
     link.seen = 0
+    link.loss_step = -1
+    link.shadow_m = -1.0
 
 
 @kernel
 def begin_episode(tables, state, seeds, world):
-    """Clears one world and draws each car's beacon phase, beacon period and phase of GPS fixes.
+    """Clears one world and draws what every car has of its own: clock, phases of beacons and GPS fixes, placement.
 
     Args:
         tables: [world] of ``TABLE_DTYPE``, filled for this world.
@@ -73,32 +77,45 @@ def begin_episode(tables, state, seeds, world):
         car.beacon_phase_s = beacon * table.beacon_interval_s
         car.beacon_period_s = table.beacon_interval_s * (1.0 + table.beacon_drift_sd * drift)
         car.gps_phase_s = fix / table.gps_rate_hz
+        running = uniform(seed, _PHASE, key_of(0), c, 2)
+        car.clock_s = table.running_from_s + (table.running_to_s - table.running_from_s) * running
+        car.clock_rate = table.beacon_interval_s / car.beacon_period_s  # it sends by that clock
+        mounted, _ = normal_pair(seed, _PLACEMENT, key_of(0), c, 0)
+        car.placement = table.placement_sd * mounted
+        car.in_door = uniform(seed, _PLACEMENT, key_of(0), c, 1) < table.door_probability
+        car.travelled_m = 0.0
 
 
 @kernel
-def tell(table, car, message, generation, tick_s, since_reading_s):
-    """Writes what a car tells at its tick: its last reading."""
+def tell(table, car, message, generation, tick_s, since_reading_s, braking_s):
+    """Writes what a car tells at its tick: its last reading; for how long it claims to brake, −1 if it does not lie."""
     carried = car.speed_mps * since_reading_s if table.extrapolate else 0.0
     message.x_m = car.x_m + carried * car.along_x
     message.y_m = car.y_m + carried * car.along_y
     message.speed_mps = car.speed_mps
     message.heading_rad = car.heading_rad
     message.accel_mps2 = car.accel_mps2
+    if braking_s >= 0.0:
+        message.speed_mps = max(0.0, car.speed_mps - table.alarm_decel_mps2 * braking_s)
+        message.accel_mps2 = -table.alarm_decel_mps2
     message.sent_s = tick_s
+    message.timestamp_ms = math.floor(1000.0 * (car.clock_s + car.clock_rate * tick_s))
     message.generation = generation
 
 
 @inlined
-def transmit(table, cars, links, flights, seed, turn, chosen, receivers, x, y, alive):
+def transmit(table, cars, links, flights, frames, frame_count, seed, turn, chosen, listeners, keepers, x, y, alive):
     """Sends the frames of one turn to all that listen: the car's own beacon, then what it relays.
 
     Args:
         table: parameters in force.
         cars, links, flights: of the world, as in ``RadioState``.
+        frames, frame_count: what became of every frame, as in ``RadioState``.
         seed: of the episode.
         turn: of ``TICK_DTYPE``, with its start.
         chosen: [car, n], sources of the further frames of each car.
-        receivers: how many columns listen, from the ego's on.
+        listeners: how many columns the frames are played for, from the ego's on.
+        keepers: how many of them have a use for what they hear.
         x, y: [car] true positions [m].
         alive: [car].
     """
@@ -109,53 +126,94 @@ def transmit(table, cars, links, flights, seed, turn, chosen, receivers, x, y, a
         generation = turn.generation if own else links[sender, source].considered_generation
         hops = 0 if own else links[sender, source].newest_hops + 1
         sent_s = turn.start_s + frame * table.airtime_s
-        for receiver in range(receivers):
+        for receiver in range(listeners):
             if receiver in (sender, source) or not alive[receiver]:
                 continue
-            copy = links[receiver, source]
+            copy, link = links[receiver, source], links[receiver, sender]
             if not own and not needs(copy, flights, receiver, source, generation, sent_s):
                 continue
+            index = 0 if own else 1 + source
             fate, body, chance, place = four_uniforms(
-                seed, _LINK, key_of(turn.generation), link_of(receiver, sender), 0 if own else 1 + source
+                seed, _LINK, key_of(turn.generation), link_of(receiver, sender), index
             )
             dx, dy = x[sender] - x[receiver], y[sender] - y[receiver]
             distance_m = math.sqrt(dx * dx + dy * dy)
-            lost = is_lost(links[receiver, sender], table, fate, sent_s, distance_m) or frame < turn.collided
+            lost = is_lost(link, table, fate, sent_s, distance_m, cars[sender], cars[receiver])
+            if table.propagates and is_too_weak(
+                table, link, cars, x, y, alive, sender, receiver, seed, turn.generation, index, distance_m
+            ):
+                lost = True
+            lost = lost or frame < turn.collided
+            arrival_s = math.inf
             if not lost:
                 arrival_s = sent_s + table.airtime_s + latency_s(table, body, chance, place)
-                lost = not launch(copy, flights, receiver, source, generation, arrival_s, hops)
+                if receiver < keepers:
+                    lost = not launch(copy, flights, receiver, source, generation, arrival_s, hops)
             if lost and own and receiver == EGO:
                 cars[sender].lost += 1
+            if frames.shape[0] > 0:
+                if frame_count[0] < frames.shape[0]:
+                    note = frames[frame_count[0]]
+                    note.sent_s, note.arrival_s, note.distance_m = sent_s, arrival_s, distance_m
+                    note.generation, note.sender, note.receiver = generation, sender, receiver
+                    note.source, note.hops, note.collided = source, hops, frame < turn.collided
+                frame_count[0] += 1
 
 
 @inlined
 def send_all(
-    table, cars, links, flights, sent, messages, ticks, chosen, busy_until_s, seed, step, x, y, alive, transmits
+    table,
+    cars,
+    links,
+    flights,
+    sent,
+    messages,
+    ticks,
+    chosen,
+    frames,
+    frame_count,
+    busy_until_s,
+    seed,
+    step,
+    x,
+    y,
+    alive,
+    transmits,
 ):
     """Plays all turns of a step: composes them in the order of their ticks, then sends them as the medium allows.
 
     Returns when the medium is idle again.
     """
     count = list_turns(cars, ticks, step, alive, transmits)
-    receivers = cars.shape[0] if table.relay_hops > 0 else 1
+    everybody, keepers = cars.shape[0], cars.shape[0] if table.relay_hops > 0 else 1
+    listeners = everybody if frames.shape[0] > 0 else keepers
     first = 0
     while first < count:
         number = turns_together(table, ticks, first, count, busy_until_s)
         for one in range(first, first + number):
-            compose(table, cars, links, flights, sent, messages, ticks[one], chosen, busy_until_s, step)
+            compose(
+                table, cars, links, flights, sent, messages, ticks[one], chosen, busy_until_s, seed, step, alive,
+                transmits,
+            )  # fmt: skip
         busy_until_s = take_turns(table, ticks, first, number, seed, busy_until_s)
         for one in range(first, first + number):
-            transmit(table, cars, links, flights, seed, ticks[one], chosen, receivers, x, y, alive)
+            transmit(
+                table, cars, links, flights, frames, frame_count, seed, ticks[one], chosen, listeners, keepers, x, y,
+                alive,
+            )  # fmt: skip
         first += number
     return busy_until_s
 
 
 @inlined
-def compose(table, cars, links, flights, sent, messages, turn, chosen, busy_until_s, step):
+def compose(
+    table, cars, links, flights, sent, messages, turn, chosen, busy_until_s, seed, step, alive, transmits
+):  # fmt: skip
     """Writes the beacon of a turn, and which messages follow it."""
     car = cars[turn.car]
     message = sent[turn.car, turn.generation & RING_MASK]
-    tell(table, car, message, turn.generation, turn.tick_s, turn.tick_s - (step - 1) * STEP_S)
+    braking_s = is_lying(table, seed, turn.car, turn.tick_s, alive, transmits)
+    tell(table, car, message, turn.generation, turn.tick_s, turn.tick_s - (step - 1) * STEP_S, braking_s)
     turn.frames, turn.collided = 1, 0
     if table.relay_hops > 0:
         room = table.relays_per_tick
@@ -200,6 +258,7 @@ def step_radio(tables, state, seeds, step, x, y, speed, accel, heading, alive, t
         transmits: [world, car], whether it carries a radio.
         active: [world], which worlds move; the others keep everything as it is.
     """
+    state.frame_count[0] = 0
     for w in range(active.shape[0]):
         if not active[w]:
             continue
@@ -208,17 +267,18 @@ def step_radio(tables, state, seeds, step, x, y, speed, accel, heading, alive, t
         messages = state.messages[w]
         for c in range(alive.shape[1]):
             cars[c].lost, cars[c].received = 0, 0
+            cars[c].travelled_m += speed[w, c] * STEP_S
             if alive[w, c] and not cars[c].sensing:
                 forget(cars, links, sent, c)  # another car may have had this column before
         state.busy_until_s[w] = send_all(
-            table, cars, links, flights, sent, messages, state.ticks, state.relayed, state.busy_until_s[w], seed,
-            step[w], x[w], y[w], alive[w], transmits[w],
+            table, cars, links, flights, sent, messages, state.ticks, state.relayed, state.frames, state.frame_count,
+            state.busy_until_s[w], seed, step[w], x[w], y[w], alive[w], transmits[w],
         )  # fmt: skip
         for c in range(1, alive.shape[1]):
             car = cars[c]
             if not alive[w, c] and links[EGO, c].pending == car.messages == car.heard_window == 0:
                 continue  # a column that nobody uses
-            take(cars, links, flights, sent, messages, c, now_s)
+            take(cars, links, flights, sent, messages, EGO, c, now_s)
             count_heard(car)
             age(table, car, messages, c, now_s)
             if step[w] > 0:

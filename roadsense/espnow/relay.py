@@ -98,33 +98,20 @@ def take_in(car, messages, c, message, arrival_s, hops, newest_generation):
 
 
 @inlined
-def take(cars, links, flights, sent, messages, c, now_s):
-    """Takes every message of car ``c`` that has reached the ego by now into its table; counts the new ones."""
-    car, link = cars[c], links[EGO, c]
-    slot = 0
-    while slot < link.pending:
-        flight = flights[EGO, c, slot]
-        if flight.arrival_s > now_s:
-            slot += 1
-            continue
-        message, before = sent[c, flight.generation & RING_MASK], link.newest_generation
-        if message.generation == flight.generation and note_heard(link, flight.generation, flight.hops):
-            take_in(car, messages, c, message, flight.arrival_s, flight.hops, before)
-            car.received += 1
-        link.pending -= 1
-        flights[EGO, c, slot] = flights[EGO, c, link.pending]
-
-
-@inlined
-def land(link, flights, receiver, source, now_s):
-    """Notes all that has arrived at a relay by now."""
+def take(cars, links, flights, sent, messages, receiver, source, now_s):
+    """Takes down every message of a source that has reached a receiver by now; the ego also fills its table."""
+    link = links[receiver, source]
     slot = 0
     while slot < link.pending:
         flight = flights[receiver, source, slot]
         if flight.arrival_s > now_s:
             slot += 1
             continue
-        note_heard(link, flight.generation, flight.hops)
+        message, before = sent[source, flight.generation & RING_MASK], link.newest_generation
+        is_kept = message.generation == flight.generation
+        if is_kept and note_heard(link, flight.generation, flight.hops) and receiver == EGO:
+            take_in(cars[source], messages, source, message, flight.arrival_s, flight.hops, before)
+            cars[source].received += 1
         link.pending -= 1
         flights[receiver, source, slot] = flights[receiver, source, link.pending]
 
@@ -158,16 +145,13 @@ def choose_relayed(table, cars, links, flights, sent, messages, relayer, tick_s,
         link = links[relayer, source]
         if source == relayer or (link.pending == 0 and link.newest_generation == link.considered_generation):
             continue
-        if relayer == EGO:
-            take(cars, links, flights, sent, messages, source, tick_s)
-        else:
-            land(link, flights, relayer, source, tick_s)
+        take(cars, links, flights, sent, messages, relayer, source, tick_s)
         if link.newest_generation == link.considered_generation:
             continue
         link.considered_generation = link.newest_generation
         message = sent[source, link.newest_generation & RING_MASK]
         fits = link.newest_hops < table.relay_hops and count < room
-        if fits and message.generation == link.newest_generation and is_ahead(table, cars[relayer], message):
+        if fits and is_ahead(table, cars[relayer], message):
             chosen[relayer, count] = source
             count += 1
     return count

@@ -1,58 +1,13 @@
-"""The arrays of the emulator: parameters per world, and what sensors, links and tables hold."""
+"""The arrays of the emulator: what sensors, links and tables hold."""
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roadsense.espnow.channel import QUANTILE_CELLS, QUANTILE_LEVELS, gamma_quantiles
-from roadsense.espnow.params import LOSS_BINS, PENDING_MESSAGES, RadioParams
-from roadsense.philox import uniform
-from roadsense.randomness import Purpose
-
-NOMINAL_INTERVAL_S = 0.1
-"""Interval of beacons that mean bursts are stated for [s]."""
-
-TABLE_DTYPE = np.dtype(
-    [
-        ("beacon_interval_s", np.float64),
-        ("beacon_drift_sd", np.float64),
-        # Steps of the loss table; the one after the last is the end of range, where everything is lost.
-        ("loss_from_m", np.float64, (LOSS_BINS,)),
-        ("loss_probability", np.float64, (LOSS_BINS,)),
-        ("loss_decay_per_s", np.float64, (LOSS_BINS,)),  # of the logarithm of a link's correlation with its past
-        ("latency_shift_s", np.float64),
-        ("latency_quantiles", np.float64, (QUANTILE_LEVELS * QUANTILE_CELLS + 1,)),  # of its body, at scale 1
-        ("latency_scale_s", np.float64),
-        ("tail_probability", np.float64),
-        ("tail_from_s", np.float64),
-        ("tail_to_s", np.float64),
-        ("gps_rate_hz", np.float64),
-        ("gps_sigma_m", np.float64),
-        ("gps_tau_s", np.float64),
-        ("extrapolate", np.bool_),
-        ("speed_sd_mps", np.float64),
-        ("accel_sd_mps2", np.float64),
-        ("heading_sd_rad", np.float64),
-        ("stale_after_s", np.float64),
-        # --- medium
-        ("airtime_s", np.float64),  # of one frame; 0: frames take no time and never meet
-        ("slot_s", np.float64),
-        ("difs_s", np.float64),
-        ("backoff_slots", np.float64),
-        # --- relays
-        ("relay_hops", np.int64),  # most relays a message may go through
-        ("relay_cosine", np.float64),  # of the half angle of the cone ahead whose messages are relayed
-        ("relays_per_tick", np.int64),
-    ]
-)
-"""Parameters in force in one world, randomisation applied; :data:`RadioTables` is [world] of it."""
-
-RadioTables = NDArray[np.void]
-"""[world] of ``TABLE_DTYPE``."""
+from roadsense.espnow.params import PENDING_MESSAGES
 
 MESSAGE_DTYPE = np.dtype(
     [
@@ -63,6 +18,7 @@ MESSAGE_DTYPE = np.dtype(
         ("accel_mps2", np.float64),
         ("sent_s", np.float64),
         ("arrival_s", np.float64),
+        ("timestamp_ms", np.int64),
         ("generation", np.int64),
         ("hops", np.int64),
     ]
@@ -75,6 +31,12 @@ CAR_DTYPE = np.dtype(
         ("beacon_phase_s", np.float64),
         ("beacon_period_s", np.float64),
         ("gps_phase_s", np.float64),
+        ("clock_s", np.float64),  # what the car's own clock shows at t = 0
+        ("clock_rate", np.float64),  # and how fast it runs
+        ("placement", np.float64),  # of its board: added to the margin of all its links
+        ("in_door", np.bool_),
+        # --- truth
+        ("travelled_m", np.float64),
         # --- sensors
         ("sensing", np.bool_),  # the car was alive at the last tick, so it has a reading to send
         ("gps_fixes", np.int64),  # fixes due since t = 0 (negative before), counted at the last one
@@ -103,11 +65,16 @@ CAR_DTYPE = np.dtype(
 LINK_DTYPE = np.dtype(
     [
         ("drawn_s", np.float64),  # when the link's state was last drawn; -inf: never
+        ("loss", np.float64),  # in force, and the next too: of the loss step it was last in
+        ("decay_per_s", np.float64),  # of the logarithm of the state's correlation with its past
+        ("shadow_db", np.float64),
+        ("shadow_m", np.float64),  # how far both cars had travelled when it was drawn; -1: never
         ("newest_generation", np.int64),  # of the sender, ever heard by the receiver
         ("considered_generation", np.int64),  # newest that the receiver has relayed, or chose not to
         ("seen", np.int64),  # bits: which of the 64 generations up to the newest were heard, newest lowest
         ("pending", np.int32),  # messages of the sender under way to the receiver, by whichever way
         ("newest_hops", np.int16),
+        ("loss_step", np.int8),  # of the loss table, that it was last in; -1: none
         ("bad", np.bool_),
     ],
     align=True,
@@ -129,6 +96,22 @@ TICK_DTYPE = np.dtype(
     ]
 )
 """A car's turn to send within one step."""
+
+FRAME_DTYPE = np.dtype(
+    [
+        ("sent_s", np.float64),
+        ("arrival_s", np.float64),  # inf: lost
+        ("distance_m", np.float64),
+        ("generation", np.int64),  # of the source
+        ("sender", np.int32),
+        ("receiver", np.int32),
+        ("source", np.int32),  # whose message it is
+        ("hops", np.int32),
+        ("collided", np.bool_),
+    ],
+    align=True,
+)
+"""What became of one frame at one car that listened, for whoever measures the radio."""
 
 SENT_RING = 32
 """Generations of a car whose content is kept: longer than any of them is under way; a power of two."""
@@ -157,13 +140,15 @@ class RadioState(NamedTuple):
     reading_heading_rad: NDArray[np.float64]
     reading_accel_mps2: NDArray[np.float64]
     message_x_m: NDArray[np.float64]
-    """[world, car, k], position at the moment of sending, as reported; likewise the next eight."""
+    """[world, car, k], position at the moment of sending, as reported; likewise the next nine."""
     message_y_m: NDArray[np.float64]
     message_speed_mps: NDArray[np.float64]
     message_heading_rad: NDArray[np.float64]
     message_accel_mps2: NDArray[np.float64]
     message_sent_s: NDArray[np.float64]
     """True time of sending, for metrics; the ego cannot know it (clocks are not synchronised)."""
+    message_timestamp_ms: NDArray[np.int64]
+    """The same by the sender's own clock, which is what the message tells."""
     message_arrival_s: NDArray[np.float64]
     message_generation: NDArray[np.int64]
     """Consecutive number of the sender's beacon."""
@@ -195,10 +180,18 @@ class RadioState(NamedTuple):
     ticks: NDArray[np.void]
     """Scratch of one step: turns to send, of ``TICK_DTYPE``."""
     relayed: NDArray[np.int64]
-    """Scratch: [turn, n], sources whose messages the n-th further frame of a turn relays."""
+    """Scratch: [car, n], sources whose messages the car relays in its turn."""
+    frames: NDArray[np.void]
+    """[n] of ``FRAME_DTYPE``: every frame of the step at every car that listens; what does not fit is not kept."""
+    frame_count: NDArray[np.int64]
+    """[1], how many frames there were."""
+
+    def message_of(self, world: int, car: int, generation: int) -> np.void:
+        """What a car told in one of its last ``SENT_RING`` beacons."""
+        return self.sent[world, car, generation & RING_MASK]
 
     @classmethod
-    def zeros(cls, num_worlds: int, max_cars: int, messages_per_peer: int) -> RadioState:
+    def zeros(cls, num_worlds: int, max_cars: int, messages_per_peer: int, max_frames: int = 0) -> RadioState:
         cars = np.zeros((num_worlds, max_cars), CAR_DTYPE)
         messages = np.zeros((num_worlds, max_cars, messages_per_peer), MESSAGE_DTYPE)
         return cls(
@@ -213,61 +206,7 @@ class RadioState(NamedTuple):
             sent=np.zeros((num_worlds, max_cars, SENT_RING), MESSAGE_DTYPE),
             busy_until_s=np.zeros(num_worlds),
             ticks=np.zeros(max_cars * TICKS_PER_STEP, TICK_DTYPE),
-            relayed=np.zeros((max_cars * TICKS_PER_STEP, max_cars), np.int64),
+            relayed=np.zeros((max_cars, max_cars), np.int64),
+            frames=np.zeros(max_frames, FRAME_DTYPE),
+            frame_count=np.zeros(1, np.int64),
         )
-
-
-def _factors(params: RadioParams, seed: int | None) -> dict[str, float]:
-    """The factor of every randomised quantity: 1 without a seed, else drawn from its range."""
-    ranges = dict(params.randomisation)
-    if seed is None:
-        return dict.fromkeys(ranges, 1.0)
-    key = np.uint64(seed)
-    draws = (uniform(key, int(Purpose.RADIO_DOMAIN), 0, index, 0) for index in range(len(ranges)))
-    return {name: low + (high - low) * draw for (name, (low, high)), draw in zip(ranges.items(), draws, strict=True)}
-
-
-def fill_tables(tables: RadioTables, world: int, params: RadioParams, seed: int | None = None) -> None:
-    """Puts parameters in force in one world.
-
-    Args:
-        tables: [world] of ``TABLE_DTYPE``.
-        world: which one.
-        params: as read.
-        seed: of the episode; if given, the parameters are varied within ``params.randomisation``.
-    """
-    row, factor = tables[world], _factors(params, seed)
-    row["beacon_interval_s"] = params.beacon.interval_ms / 1000.0
-    row["beacon_drift_sd"] = params.beacon.drift_ppm_sd * 1e-6
-    steps = len(params.loss.from_m)
-    share = np.ones(LOSS_BINS)
-    share[:steps] = np.minimum(1.0, np.array(params.loss.probability) * factor["loss_scale"])
-    burst = np.ones(LOSS_BINS)
-    burst[:steps] = np.maximum(1.0, np.array(params.loss.mean_burst) * factor["burst_scale"])
-    row["loss_from_m"] = (*params.loss.from_m, params.loss.range_m, *[math.inf] * (LOSS_BINS - steps - 1))
-    row["loss_probability"] = share
-    # Below 1 / ((1 − p) L) = 1 losses would have to repel each other: independent ones are the limit.
-    arriving = 1.0 - share
-    memory = np.where(arriving * burst > 1.0, 1.0 - 1.0 / np.maximum(arriving * burst, 1.0), 0.0)
-    with np.errstate(divide="ignore"):
-        row["loss_decay_per_s"] = np.log(memory) / NOMINAL_INTERVAL_S
-    late = factor["latency_scale"] / 1000.0
-    row["latency_shift_s"] = params.latency.shift_ms * late
-    row["latency_quantiles"] = gamma_quantiles(params.latency.shape)
-    row["latency_scale_s"] = params.latency.scale_ms * late
-    row["tail_probability"] = params.latency.tail_probability
-    row["tail_from_s"], row["tail_to_s"] = (edge * late for edge in params.latency.tail_ms)
-    row["gps_rate_hz"], row["gps_tau_s"] = params.gps.rate_hz, params.gps.tau_s
-    row["gps_sigma_m"] = params.gps.sigma_m * factor["gps_sigma_scale"]
-    row["extrapolate"] = params.gps.extrapolate
-    row["speed_sd_mps"] = params.noise.speed_mps * factor["noise_scale"]
-    row["accel_sd_mps2"] = params.noise.accel_mps2 * factor["noise_scale"]
-    row["heading_sd_rad"] = math.radians(params.noise.heading_deg) * factor["noise_scale"]
-    row["stale_after_s"] = params.stale_after_ms / 1000.0
-    phy, relays = params.phy, params.relays
-    row["airtime_s"] = phy.airtime_s if phy else 0.0
-    row["slot_s"], row["difs_s"] = (phy.slot_us * 1e-6, phy.difs_us * 1e-6) if phy else (0.0, 0.0)
-    row["backoff_slots"] = phy.backoff_slots if phy else 1
-    row["relay_hops"] = relays.max_hops if relays else 0
-    row["relay_cosine"] = math.cos(math.radians(relays.cone_deg)) if relays else 1.0
-    row["relays_per_tick"] = relays.per_tick if relays else 0

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from roadsense.espnow.params import Phy
+from roadsense.espnow.sections import Phy
 from tests.espnow.drives import Drive, with_sections
 
 NO_TAIL = {"shift_ms": 2.0, "shape": 1.6, "scale_ms": 1.0, "tail_probability": 0.0, "tail_ms": [0.0, 0.0]}

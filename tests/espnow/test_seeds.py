@@ -9,7 +9,7 @@ import pytest
 
 from roadsense.espnow.emulator import Emulator
 from roadsense.espnow.profiles import read_params
-from roadsense.espnow.state import TABLE_DTYPE, fill_tables
+from roadsense.espnow.tables import TABLE_DTYPE, fill_tables
 from tests.espnow.drives import Drive, with_sections
 
 AHEAD = [15.0, 40.0, 70.0]

@@ -1,0 +1,151 @@
+"""Parameters in force, one record per world, as kernels read them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadsense.espnow.channel import QUANTILE_CELLS, QUANTILE_LEVELS, gamma_quantiles
+from roadsense.espnow.params import RadioParams
+from roadsense.espnow.sections import LOSS_BINS, Placement, Propagation
+from roadsense.philox import uniform
+from roadsense.randomness import Purpose
+
+TABLE_DTYPE = np.dtype(
+    [
+        ("beacon_interval_s", np.float64),
+        ("beacon_drift_sd", np.float64),
+        ("running_from_s", np.float64),
+        ("running_to_s", np.float64),
+        # Steps of the loss table; the one after the last is the end of range, where everything is lost.
+        ("loss_from_m", np.float64, (LOSS_BINS,)),
+        ("loss_margin", np.float64, (LOSS_BINS,)),  # whose standard normal distribution is the loss, see channel
+        ("loss_burst", np.float64, (LOSS_BINS,)),
+        ("placement_sd", np.float64),  # of that margin, per car
+        ("door_probability", np.float64),
+        ("door_loss", np.float64),
+        ("door_burst", np.float64),
+        ("latency_shift_s", np.float64),
+        ("latency_quantiles", np.float64, (QUANTILE_LEVELS * QUANTILE_CELLS + 1,)),  # of its body, at scale 1
+        ("latency_scale_s", np.float64),
+        ("tail_probability", np.float64),
+        ("tail_from_s", np.float64),
+        ("tail_to_s", np.float64),
+        ("gps_rate_hz", np.float64),
+        ("gps_sigma_m", np.float64),
+        ("gps_tau_s", np.float64),
+        ("extrapolate", np.bool_),
+        ("speed_sd_mps", np.float64),
+        ("accel_sd_mps2", np.float64),
+        ("heading_sd_rad", np.float64),
+        ("stale_after_s", np.float64),
+        # --- medium
+        ("airtime_s", np.float64),  # of one frame; 0: frames take no time and never meet
+        ("slot_s", np.float64),
+        ("difs_s", np.float64),
+        ("backoff_slots", np.float64),
+        # --- relays
+        ("relay_hops", np.int64),  # most relays a message may go through
+        ("relay_cosine", np.float64),  # of the half angle of the cone ahead whose messages are relayed
+        ("relays_per_tick", np.int64),
+        # --- propagation; all unused where it is not in force
+        ("propagates", np.bool_),
+        ("margin_1m_db", np.float64),  # received power above the sensitivity at 1 m
+        ("db_per_decade", np.float64),
+        ("blocking_db", np.float64),
+        ("shadow_sd_db", np.float64),
+        ("shadow_corr_m", np.float64),
+        ("fading_far_from_m", np.float64),
+        ("near_gain_quantiles", np.float64, (QUANTILE_LEVELS * QUANTILE_CELLS + 1,)),
+        ("far_gain_quantiles", np.float64, (QUANTILE_LEVELS * QUANTILE_CELLS + 1,)),
+        ("error_width_db", np.float64),
+        # --- false alarms
+        ("alarm_every_s", np.float64),  # 0: nobody lies
+        ("alarm_lasts_s", np.float64),
+        ("alarm_decel_mps2", np.float64),
+    ]
+)
+"""Parameters in force in one world, randomisation applied; :data:`RadioTables` is [world] of it."""
+
+RadioTables = NDArray[np.void]
+"""[world] of ``TABLE_DTYPE``."""
+
+
+def _factors(params: RadioParams, seed: int | None) -> dict[str, float]:
+    """The factor of every randomised quantity: 1 without a seed, else drawn from its range."""
+    ranges = dict(params.randomisation)
+    if seed is None:
+        return dict.fromkeys(ranges, 1.0)
+    key = np.uint64(seed)
+    draws = (uniform(key, int(Purpose.RADIO_DOMAIN), 0, index, 0) for index in range(len(ranges)))
+    return {name: low + (high - low) * draw for (name, (low, high)), draw in zip(ranges.items(), draws, strict=True)}
+
+
+def fill_tables(tables: RadioTables, world: int, params: RadioParams, seed: int | None = None) -> None:
+    """Puts parameters in force in one world.
+
+    Args:
+        tables: [world] of ``TABLE_DTYPE``.
+        world: which one.
+        params: as read.
+        seed: of the episode; if given, the parameters are varied within ``params.randomisation``.
+    """
+    from scipy.special import ndtri
+
+    row, factor = tables[world], _factors(params, seed)
+    row["beacon_interval_s"] = params.beacon.interval_ms / 1000.0
+    row["beacon_drift_sd"] = params.beacon.drift_ppm_sd * 1e-6
+    row["running_from_s"], row["running_to_s"] = params.beacon.running_s
+    steps = len(params.loss.from_m)
+    share = np.ones(LOSS_BINS)
+    share[:steps] = np.minimum(1.0, np.array(params.loss.probability) * factor["loss_scale"])
+    burst = np.ones(LOSS_BINS)
+    burst[:steps] = np.maximum(1.0, np.array(params.loss.mean_burst) * factor["burst_scale"])
+    row["loss_from_m"] = (*params.loss.from_m, params.loss.range_m, *[math.inf] * (LOSS_BINS - steps - 1))
+    placement = params.placement or Placement(link_sd=0.0)
+    # The mean over a normal offset of variance s² of the distribution function at a is that function at a/√(1 + s²).
+    row["loss_margin"] = math.sqrt(1.0 + placement.link_sd**2) * ndtri(share)
+    row["loss_burst"] = burst
+    row["placement_sd"] = placement.link_sd / math.sqrt(2.0)
+    row["door_probability"] = placement.door_probability
+    row["door_loss"], row["door_burst"] = placement.door_loss, placement.door_burst
+    late = factor["latency_scale"] / 1000.0
+    row["latency_shift_s"] = params.latency.shift_ms * late
+    row["latency_quantiles"] = gamma_quantiles(params.latency.shape)
+    row["latency_scale_s"] = params.latency.scale_ms * late
+    row["tail_probability"] = params.latency.tail_probability
+    row["tail_from_s"], row["tail_to_s"] = (edge * late for edge in params.latency.tail_ms)
+    row["gps_rate_hz"], row["gps_tau_s"] = params.gps.rate_hz, params.gps.tau_s
+    row["gps_sigma_m"] = params.gps.sigma_m * factor["gps_sigma_scale"]
+    row["extrapolate"] = params.gps.extrapolate
+    row["speed_sd_mps"] = params.noise.speed_mps * factor["noise_scale"]
+    row["accel_sd_mps2"] = params.noise.accel_mps2 * factor["noise_scale"]
+    row["heading_sd_rad"] = math.radians(params.noise.heading_deg) * factor["noise_scale"]
+    row["stale_after_s"] = params.stale_after_ms / 1000.0
+    phy, relays = params.phy, params.relays
+    row["airtime_s"] = phy.airtime_s if phy else 0.0
+    row["slot_s"], row["difs_s"] = (phy.slot_us * 1e-6, phy.difs_us * 1e-6) if phy else (0.0, 0.0)
+    row["backoff_slots"] = phy.backoff_slots if phy else 1
+    row["relay_hops"] = relays.max_hops if relays else 0
+    row["relay_cosine"] = math.cos(math.radians(relays.cone_deg)) if relays else 1.0
+    row["relays_per_tick"] = relays.per_tick if relays else 0
+    row["propagates"] = params.propagation is not None
+    if params.propagation is not None:
+        _fill_propagation(row, params.propagation)
+    alarms = params.alarms
+    row["alarm_every_s"] = alarms.every_s if alarms else 0.0
+    row["alarm_lasts_s"] = alarms.lasts_s if alarms else 0.0
+    row["alarm_decel_mps2"] = alarms.decel_mps2 if alarms else 0.0
+
+
+def _fill_propagation(row: np.void, physics: Propagation) -> None:
+    row["margin_1m_db"] = physics.power_dbm - physics.loss_1m_db - physics.sensitivity_dbm
+    row["db_per_decade"] = 10.0 * physics.exponent
+    row["blocking_db"] = physics.blocking_db
+    row["shadow_sd_db"], row["shadow_corr_m"] = physics.shadow_sd_db, physics.shadow_corr_m
+    row["fading_far_from_m"] = physics.fading_far_from_m
+    near, far = physics.fading_m  # the power gain is gamma distributed with shape m and mean 1
+    row["near_gain_quantiles"], row["far_gain_quantiles"] = gamma_quantiles(near) / near, gamma_quantiles(far) / far
+    row["error_width_db"] = physics.error_width_db
