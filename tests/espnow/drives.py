@@ -86,7 +86,7 @@ class Drive:
     def snapshot(self) -> dict[str, np.ndarray]:
         """Copies of what readers see, unused message entries blanked."""
         used = np.arange(self.state.message_x_m.shape[2]) < self.state.message_count[..., None]
-        scratch = ("busy_until_s", "relayed")
+        scratch = ("busy_until_s", "relayed", "frame_count")
         views = {
             name: array
             for name, array in self.state._asdict().items()
