@@ -61,6 +61,8 @@ class Played:
     """[n] of ``BEACON_DTYPE``, in the same order: what was told; empty unless asked for."""
     cars: NDArray[np.void]
     """[world, car] of ``CAR_DTYPE``: clocks, placement, counts at the end."""
+    end_s: float
+    """When the drive ended."""
 
     def local_ms(self, car: int, t_s: NDArray[np.float64], world: int = 0) -> NDArray[np.float64]:
         """A time by a car's own clock."""
@@ -100,7 +102,10 @@ def play(
         frames.append(state.frames[: state.frame_count[0]].copy())
         if contents:
             beacons.append(_told(emulator, frames[-1]))
-    return Played(frames=np.concatenate(frames), beacons=np.concatenate(beacons), cars=state.cars.copy())
+    return Played(
+        frames=np.concatenate(frames), beacons=np.concatenate(beacons), cars=state.cars.copy(),
+        end_s=(steps - 1) * STEP_S,
+    )  # fmt: skip
 
 
 def _told(emulator: Emulator, frames: NDArray[np.void]) -> NDArray[np.void]:
