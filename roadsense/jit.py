@@ -54,18 +54,23 @@ def cache_dir() -> Path | None:
     return next((root / name for root in roots if _writable(root / name)), None)
 
 
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
+"""Division by zero gives inf or NaN as in numpy. No counting of references: kernels allocate nothing, and whoever calls
+them holds their arrays; the atomic counters would take as long as the rest of the work."""
+
+
 def kernel(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compiles ``function`` in nopython mode with strict IEEE arithmetic (no fastmath, no contraction).
 
-    Division by zero gives inf or NaN as in numpy instead of raising. ``options`` go to numba.
+    It may make views of arrays, but no new ones. ``options`` go to numba.
     """
     folder = cache_dir()
     if folder is None:
-        return numba.njit(error_model="numpy", **options)(function)
+        return numba.njit(**_OPTIONS, **options)(function)
     before = _numba_config.CACHE_DIR
     _numba_config.CACHE_DIR = str(folder)
     try:
-        return numba.njit(error_model="numpy", cache=True, **options)(function)
+        return numba.njit(cache=True, **_OPTIONS, **options)(function)
     finally:
         _numba_config.CACHE_DIR = before
 

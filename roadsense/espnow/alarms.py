@@ -17,13 +17,13 @@ def is_lying(table, seed, c, now_s, alive, transmits):
     """For how long a car has claimed to brake [s]; −1 where it tells the truth.
 
     Args:
-        table: parameters in force.
+        table: parameters in force, with alarms.
         seed: of the episode.
         c: column of the car.
         now_s: time of its tick.
         alive, transmits: [car].
     """
-    if table.alarm_every_s <= 0.0 or now_s < table.alarm_every_s or c == 0:
+    if now_s < table.alarm_every_s or c == 0:
         return -1.0
     alarm = math.floor(now_s / table.alarm_every_s)
     since_s = now_s - alarm * table.alarm_every_s

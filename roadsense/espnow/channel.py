@@ -16,37 +16,41 @@ from roadsense.jit import kernel
 NOMINAL_INTERVAL_S = 0.1
 """Interval of beacons that mean bursts are stated for [s]."""
 
-QUANTILE_LEVELS, QUANTILE_CELLS = 16, 32
-"""The table of a distribution: each level has a quarter of the probability of the level before, in equal cells."""
+_LEVELS, _CELLS = 16, 32
+_SIDE = _LEVELS * _CELLS + 1
+QUANTILES = 2 * _SIDE
+"""Length of the table of a distribution: from the median up, then from the median down. Each level has a quarter of the
+probability of the level before, in equal cells."""
 
 
 @functools.lru_cache(maxsize=64)
 def gamma_quantiles(shape: float) -> NDArray[np.float64]:
-    """Quantiles of the gamma distribution of scale 1, as :func:`quantile` reads them, [levels * cells + 1].
+    """Quantiles of the gamma distribution of scale 1, as :func:`quantile` reads them, [``QUANTILES``].
 
-    Level k covers the probabilities from 1 − 4⁻ᵏ to 1 − 4⁻ᵏ⁻¹; sixteen of them reach to the resolution of a draw, so
-    that the tail is as true as the body. Linear in between: at most 0.0015 scales off.
+    Level k of either side covers the shares from 4⁻ᵏ to 4⁻ᵏ⁻¹ of a half; sixteen of them reach to the resolution of a
+    draw, so that both ends are as true as the body. Linear in between: at most 0.002 scales off for shapes up to
+    10.
     """
-    from scipy.special import gammainccinv
+    from scipy.special import gammainccinv, gammaincinv
 
-    level, cell = np.divmod(np.arange(QUANTILE_LEVELS * QUANTILE_CELLS + 1), QUANTILE_CELLS)
-    beyond = 4.0 ** -level.astype(np.float64) * (1.0 - 0.75 * cell / QUANTILE_CELLS)
-    found = np.asarray(gammainccinv(shape, beyond), np.float64)
+    level, cell = np.divmod(np.arange(_SIDE), _CELLS)
+    share = 0.5 * 4.0 ** -level.astype(np.float64) * (1.0 - 0.75 * cell / _CELLS)
+    found = np.concatenate([gammainccinv(shape, share), gammaincinv(shape, share)]).astype(np.float64)
     found.setflags(write=False)
     return found
 
 
 @kernel
-def quantile(table, beyond):
-    """The value that a share ``beyond``, in (0, 1], of a distribution lies above."""
-    level, share = 0, beyond
-    while share <= 0.25 and level < QUANTILE_LEVELS - 1:
-        share *= 4.0
-        level += 1
-    place = min((1.0 - share) * (QUANTILE_CELLS / 0.75), QUANTILE_CELLS - 1e-9)
+def quantile(quantiles, row, beyond):
+    """The value that a share ``beyond``, in (0, 1), of a distribution lies above; ``row`` is its table."""
+    upper = beyond < 0.5
+    share = 2.0 * beyond if upper else 2.0 - 2.0 * beyond
+    exponent: int = (np.float64(share).view(np.int64) >> 52) - 1023  # a loop over levels would be mispredicted
+    level = min(max(-(exponent + 1) >> 1, 0), _LEVELS - 1)
+    place = min((1.0 - share * float(1 << (2 * level))) * (_CELLS / 0.75), _CELLS - 1e-9)
     cell = int(place)
-    first = level * QUANTILE_CELLS + cell
-    return table[first] + (place - cell) * (table[first + 1] - table[first])
+    first = level * _CELLS + cell + (0 if upper else _SIDE)
+    return quantiles[row, first] + (place - cell) * (quantiles[row, first + 1] - quantiles[row, first])
 
 
 @kernel
@@ -104,9 +108,9 @@ def is_lost(link, table, draw, sent_s, distance_m, sender, receiver):
 
 
 @kernel
-def latency_s(table, body, chance, place):
+def latency_s(table, quantiles, body, chance, place):
     """Time from sending to arrival: shift + gamma, and rarely a uniform tail on top; three uniform draws in (0, 1)."""
-    latency = table.latency_shift_s + table.latency_scale_s * quantile(table.latency_quantiles, body)
+    latency = table.latency_shift_s + table.latency_scale_s * quantile(quantiles, table.latency_gamma, body)
     if chance < table.tail_probability:
         latency += table.tail_from_s + (table.tail_to_s - table.tail_from_s) * place
     return latency

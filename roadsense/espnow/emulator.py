@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from roadsense.espnow.kernels import begin_episode, step_radio
 from roadsense.espnow.params import RadioParams
 from roadsense.espnow.state import RadioArrays, RadioState
-from roadsense.espnow.tables import TABLE_DTYPE, fill_tables
+from roadsense.espnow.tables import TABLE_DTYPE, GammaQuantiles, fill_tables
 
 
 class Emulator:
@@ -35,7 +35,8 @@ class Emulator:
     def __init__(self, num_worlds: int, max_cars: int, messages_per_peer: int = 1, max_frames: int = 0) -> None:
         self.num_worlds, self.max_cars, self.messages_per_peer = num_worlds, max_cars, messages_per_peer
         self.tables = np.zeros(num_worlds, TABLE_DTYPE)
-        self.arrays = RadioArrays.zeros(num_worlds, max_cars, messages_per_peer, max_frames)
+        self._quantiles = GammaQuantiles(num_worlds)
+        self.arrays = RadioArrays.zeros(num_worlds, max_cars, messages_per_peer, self._quantiles.rows, max_frames)
         self.state = RadioState.of(self.arrays)
         self.seeds = np.zeros(num_worlds, np.uint64)
         self._in_force: list[RadioParams | None] = [None] * num_worlds  # where the tables hold them as they are
@@ -51,7 +52,7 @@ class Emulator:
             randomise: whether they are varied within ``params.randomisation``.
         """
         if randomise or self._in_force[world] is not params:
-            fill_tables(self.tables, world, params, seed if randomise else None)
+            fill_tables(self.tables, self._quantiles, world, params, seed if randomise else None)
             self._in_force[world] = None if randomise else params
         self.seeds[world] = seed
         begin_episode(self.tables, self.arrays, self.seeds, world)

@@ -19,7 +19,7 @@ from roadsense.espnow.relay import EGO, choose_relayed, launch, needs, take
 from roadsense.espnow.sensors import sense
 from roadsense.espnow.state import NEVER, RING_MASK
 from roadsense.jit import inlined, kernel
-from roadsense.philox import four_uniforms, normal_pair, uniform, uniform_pair
+from roadsense.philox import fill_uniforms, four_uniforms, normal_pair, uniform, uniform_pair
 from roadsense.randomness import Purpose
 
 _PHASE, _PLACEMENT, _LINK = int(Purpose.RADIO_PHASE), int(Purpose.RADIO_PLACEMENT), int(Purpose.RADIO_LINK)
@@ -29,7 +29,7 @@ _EPSILON_S = 1e-9  # multiples of 0.1 s are inexact
 
 
 @kernel
-def forget(cars, links, sent, c):
+def forget(cars, links, shadows, sent, c):
     """Empties what everybody knows of a car and what it knows of them, and all that is under way."""
     car = cars[c]
     car.sensing = False
@@ -41,6 +41,7 @@ def forget(cars, links, sent, c):
     for other in range(cars.shape[0]):
         forget_link(links[c, other])
         forget_link(links[other, c])
+        shadows[c, other].drawn_m, shadows[other, c].drawn_m = -1.0, -1.0
 
 
 @kernel
@@ -54,7 +55,6 @@ def forget_link(link):
     link.newest_hops = 0
     link.seen = 0
     link.loss_step = -1
-    link.shadow_m = -1.0
 
 
 @kernel
@@ -71,7 +71,7 @@ def begin_episode(tables, state, seeds, world):
     state.busy_until_s[world] = -math.inf
     for c in range(state.cars.shape[1]):
         car = state.cars[world, c]
-        forget(state.cars[world], state.links[world], state.sent[world], c)
+        forget(state.cars[world], state.links[world], state.shadows[world], state.sent[world], c)
         car.received, car.lost, car.received_total, car.lost_total = 0, 0, 0, 0
         beacon, fix = uniform_pair(seed, _PHASE, key_of(0), c, 0)
         drift, _ = normal_pair(seed, _PHASE, key_of(0), c, 1)
@@ -106,14 +106,16 @@ def tell(table, car, message, generation, tick_s, since_reading_s, braking_s):
 
 @inlined
 def transmit(
-    table, cars, links, flights, frames, frame_count, world, seed, turn, chosen, listeners, keepers, x, y, alive
+    table, cars, links, shadows, quantiles, flights, draws, arrivals, frames, frame_count, world, seed, turn, chosen,
+    listeners, keepers, x, y, alive,
 ):  # fmt: skip
     """Sends the frames of one turn to all that listen: the car's own beacon, then what it relays.
 
     Args:
         table: parameters in force.
-        cars, links, flights: of the world, as in ``RadioArrays``.
-        frames, frame_count: what became of every frame, as in ``RadioArrays``.
+        cars, links, shadows, quantiles, flights: of the world, as in ``RadioArrays``.
+        draws, arrivals: scratch, as there.
+        frames, frame_count: what became of every frame, as there.
         world: which one.
         seed: of the episode.
         turn: of ``TICK_DTYPE``, with its start.
@@ -130,42 +132,48 @@ def transmit(
         generation = turn.generation if own else links[sender, source].considered_generation
         hops = 0 if own else links[sender, source].newest_hops + 1
         sent_s = turn.start_s + frame * table.airtime_s
+        index = 0 if own else 1 + source
+        if own:
+            fill_uniforms(draws, listeners, seed, _LINK, key_of(turn.generation), link_of(0, sender), link_of(1, 0), 0)
         for receiver in range(listeners):
+            arrivals[receiver] = math.nan
             if receiver in (sender, source) or not alive[receiver]:
                 continue
             copy, link = links[receiver, source], links[receiver, sender]
-            if not own and not needs(copy, flights, receiver, source, generation, sent_s):
-                continue
-            index = 0 if own else 1 + source
-            fate, body, chance, place = four_uniforms(
-                seed, _LINK, key_of(turn.generation), link_of(receiver, sender), index
-            )
+            if own:
+                fate, body, chance = draws[0, receiver], draws[1, receiver], draws[2, receiver]
+                place = draws[3, receiver]
+            else:
+                if not needs(copy, flights, receiver, source, generation, sent_s):
+                    continue
+                fate, body, chance, place = four_uniforms(
+                    seed, _LINK, key_of(turn.generation), link_of(receiver, sender), index
+                )
             dx, dy = x[sender] - x[receiver], y[sender] - y[receiver]
             distance_m = math.sqrt(dx * dx + dy * dy)
             lost = is_lost(link, table, fate, sent_s, distance_m, cars[sender], cars[receiver])
             if table.propagates and is_too_weak(
-                table, link, cars, x, y, alive, sender, receiver, seed, turn.generation, index, distance_m
-            ):
+                table, quantiles, shadows[receiver, sender], cars, x, y, alive, sender, receiver, seed,
+                turn.generation, index, distance_m,
+            ):  # fmt: skip
                 lost = True
             lost = lost or frame < turn.collided
-            arrival_s = math.inf
             if not lost:
-                arrival_s = sent_s + table.airtime_s + latency_s(table, body, chance, place)
+                arrivals[receiver] = sent_s + table.airtime_s + latency_s(table, quantiles, body, chance, place)
                 if receiver < keepers:
-                    lost = not launch(copy, flights, receiver, source, generation, arrival_s, hops)
-            if lost and own and receiver == EGO:
-                cars[sender].lost += 1
-            if frames.shape[0] > 0:
-                record(
-                    frames, frame_count, world, sender, receiver, source, generation, sent_s,
-                    math.inf if lost else arrival_s, distance_m, hops, frame < turn.collided,
-                )  # fmt: skip
+                    lost = not launch(copy, flights, receiver, source, generation, arrivals[receiver], hops)
+            if lost:
+                arrivals[receiver] = math.inf
+                if own and receiver == EGO:
+                    cars[sender].lost += 1
+        if frames.shape[0] > 0:
+            record(frames, frame_count, arrivals, listeners, world, turn, frame, source, generation, hops, sent_s, x, y)
 
 
 @inlined
 def send_all(
-    table, cars, links, flights, sent, messages, ticks, chosen, frames, frame_count, busy_until_s, world, seed, step, x,
-    y, alive, transmits,
+    table, cars, links, shadows, quantiles, flights, sent, messages, ticks, chosen, draws, arrivals, frames,
+    frame_count, busy_until_s, world, seed, step, x, y, alive, transmits,
 ):  # fmt: skip
     """Plays all turns of a step: composes them in the order of their ticks, then sends them as the medium allows.
 
@@ -185,8 +193,8 @@ def send_all(
         busy_until_s = take_turns(table, ticks, first, number, seed, busy_until_s)
         for one in range(first, first + number):
             transmit(
-                table, cars, links, flights, frames, frame_count, world, seed, ticks[one], chosen, listeners, keepers,
-                x, y, alive,
+                table, cars, links, shadows, quantiles, flights, draws, arrivals, frames, frame_count, world, seed,
+                ticks[one], chosen, listeners, keepers, x, y, alive,
             )  # fmt: skip
         first += number
     return busy_until_s
@@ -199,7 +207,9 @@ def compose(
     """Writes the beacon of a turn, and which messages follow it."""
     car = cars[turn.car]
     message = sent[turn.car, turn.generation & RING_MASK]
-    braking_s = is_lying(table, seed, turn.car, turn.tick_s, alive, transmits)
+    braking_s = -1.0
+    if table.alarm_every_s > 0.0:
+        braking_s = is_lying(table, seed, turn.car, turn.tick_s, alive, transmits)
     tell(table, car, message, turn.generation, turn.tick_s, turn.tick_s - (step - 1) * STEP_S, braking_s)
     turn.frames, turn.collided = 1, 0
     if table.relay_hops > 0:
@@ -251,15 +261,16 @@ def step_radio(tables, state, seeds, step, x, y, speed, accel, heading, alive, t
             continue
         table, seed, now_s = tables[w], seeds[w], step[w] * STEP_S
         cars, links, flights, sent = state.cars[w], state.links[w], state.flights[w], state.sent[w]
-        messages = state.messages[w]
+        messages, shadows = state.messages[w], state.shadows[w]
         for c in range(alive.shape[1]):
             cars[c].lost, cars[c].received = 0, 0
             cars[c].travelled_m += speed[w, c] * STEP_S
             if alive[w, c] and not cars[c].sensing:
-                forget(cars, links, sent, c)  # another car may have had this column before
+                forget(cars, links, shadows, sent, c)  # another car may have had this column before
         state.busy_until_s[w] = send_all(
-            table, cars, links, flights, sent, messages, state.ticks, state.relayed, state.frames, state.frame_count,
-            state.busy_until_s[w], w, seed, step[w], x[w], y[w], alive[w], transmits[w],
+            table, cars, links, shadows, state.quantiles, flights, sent, messages, state.ticks, state.relayed,
+            state.draws, state.arrivals, state.frames, state.frame_count, state.busy_until_s[w], w, seed, step[w],
+            x[w], y[w], alive[w], transmits[w],
         )  # fmt: skip
         for c in range(1, alive.shape[1]):
             car = cars[c]

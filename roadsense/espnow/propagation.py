@@ -36,23 +36,26 @@ def cars_between(x, y, alive, sender, receiver):
 
 
 @kernel
-def move_shadow(link, table, travelled_m, draw):
+def move_shadow(shadow, table, travelled_m, draw):
     """Carries a link's shadowing on to where its cars have come; ``draw`` is uniform in (0, 1)."""
     kept = 0.0
-    if link.shadow_m >= 0.0:
-        kept = math.exp(-(travelled_m - link.shadow_m) / table.shadow_corr_m)
+    if shadow.drawn_m >= 0.0:
+        kept = math.exp(-(travelled_m - shadow.drawn_m) / table.shadow_corr_m)
     spread = table.shadow_sd_db * math.sqrt(1.0 - kept * kept)
-    link.shadow_db = kept * link.shadow_db + spread * normal_quantile(draw)
-    link.shadow_m = travelled_m
+    shadow.gain_db = kept * shadow.gain_db + spread * normal_quantile(draw)
+    shadow.drawn_m = travelled_m
 
 
 @kernel
-def is_too_weak(table, link, cars, x, y, alive, sender, receiver, seed, generation, frame, distance_m):
+def is_too_weak(
+    table, quantiles, shadow, cars, x, y, alive, sender, receiver, seed, generation, frame, distance_m
+):  # fmt: skip
     """Tells whether a frame arrives with too little power to be read.
 
     Args:
         table: parameters in force.
-        link: from ``sender`` to ``receiver``, of ``LINK_DTYPE``; its shadowing is carried on.
+        quantiles: of gamma distributions.
+        shadow: of the link, of ``SHADOW_DTYPE``; carried on.
         cars: [car] of ``CAR_DTYPE``.
         x, y: [car] true positions [m].
         alive: [car].
@@ -62,15 +65,16 @@ def is_too_weak(table, link, cars, x, y, alive, sender, receiver, seed, generati
         frame: 0 for that beacon, 1 + source for a relayed message.
         distance_m: between the two.
     """
-    shadow, fade, chance, _ = four_uniforms(seed, _PROPAGATION, key_of(generation), link_of(receiver, sender), frame)
-    move_shadow(link, table, cars[sender].travelled_m + cars[receiver].travelled_m, shadow)
+    slow, fade, chance, _ = four_uniforms(seed, _PROPAGATION, key_of(generation), link_of(receiver, sender), frame)
+    move_shadow(shadow, table, cars[sender].travelled_m + cars[receiver].travelled_m, slow)
     far = distance_m >= table.fading_far_from_m
-    gain = quantile(table.far_gain_quantiles, fade) if far else quantile(table.near_gain_quantiles, fade)
+    m, row = (table.far_m, table.far_gamma) if far else (table.near_m, table.near_gamma)
+    gain = quantile(quantiles, row, fade) / m
     margin_db = (
         table.margin_1m_db
         - table.db_per_decade * math.log10(max(1.0, distance_m))
         - table.blocking_db * cars_between(x, y, alive, sender, receiver)
-        + link.shadow_db
+        + shadow.gain_db
         + 10.0 * math.log10(gain)
     )
     return chance * (1.0 + math.exp(margin_db / table.error_width_db)) < 1.0

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadsense.espnow.params import PENDING_MESSAGES
+from roadsense.philox import LANES
 
 MESSAGE_DTYPE = np.dtype(
     [
@@ -67,8 +68,6 @@ LINK_DTYPE = np.dtype(
         ("drawn_s", np.float64),  # when the link's state was last drawn; -inf: never
         ("loss", np.float64),  # in force, and the next too: of the loss step it was last in
         ("decay_per_s", np.float64),  # of the logarithm of the state's correlation with its past
-        ("shadow_db", np.float64),
-        ("shadow_m", np.float64),  # how far both cars had travelled when it was drawn; -1: never
         ("newest_generation", np.int64),  # of the sender, ever heard by the receiver
         ("considered_generation", np.int64),  # newest that the receiver has relayed, or chose not to
         ("seen", np.int64),  # bits: which of the 64 generations up to the newest were heard, newest lowest
@@ -80,6 +79,9 @@ LINK_DTYPE = np.dtype(
     align=True,
 )
 """A directed link and what its receiver has of its sender. Small, because a batch holds very many."""
+
+SHADOW_DTYPE = np.dtype([("gain_db", np.float64), ("drawn_m", np.float64)], align=True)
+"""A directed link's shadowing, and how far its two cars had travelled together when it was drawn; -1: never."""
 
 FLIGHT_DTYPE = np.dtype([("arrival_s", np.float64), ("generation", np.int32), ("hops", np.int32)], align=True)
 """A copy of a message under way to one receiver."""
@@ -137,6 +139,10 @@ class RadioArrays(NamedTuple):
     """[world, car, k] of ``MESSAGE_DTYPE``: the ego's table."""
     links: NDArray[np.void]
     """[world, receiver, sender] of ``LINK_DTYPE``."""
+    shadows: NDArray[np.void]
+    """[world, receiver, sender] of ``SHADOW_DTYPE``."""
+    quantiles: NDArray[np.float64]
+    """[row, level and cell] of the gamma distributions that tables refer to."""
     flights: NDArray[np.void]
     """[world, receiver, sender, slot] of ``FLIGHT_DTYPE``: copies under way, the first ``links.pending`` slots."""
     sent: NDArray[np.void]
@@ -147,6 +153,10 @@ class RadioArrays(NamedTuple):
     """Scratch of one step: turns to send, of ``TICK_DTYPE``."""
     relayed: NDArray[np.int64]
     """Scratch: [car, n], sources whose messages the car relays in its turn."""
+    draws: NDArray[np.float64]
+    """Scratch: [4, car and more], random numbers of one frame on the links to all cars."""
+    arrivals: NDArray[np.float64]
+    """Scratch: [car], when a frame arrived at each: inf if it was lost, NaN where it was not played."""
     frames: NDArray[np.void]
     """[n] of ``FRAME_DTYPE``: every frame of the step at every car that listens; what does not fit is not kept."""
     frame_count: NDArray[np.int64]
@@ -159,16 +169,27 @@ class RadioArrays(NamedTuple):
         return self.sent[world, car, generation & RING_MASK]
 
     @classmethod
-    def zeros(cls, num_worlds: int, max_cars: int, messages_per_peer: int, max_frames: int = 0) -> RadioArrays:
+    def zeros(
+        cls,
+        num_worlds: int,
+        max_cars: int,
+        messages_per_peer: int,
+        quantiles: NDArray[np.float64],
+        max_frames: int = 0,
+    ) -> RadioArrays:
         return cls(
             cars=np.zeros((num_worlds, max_cars), CAR_DTYPE),
             messages=np.zeros((num_worlds, max_cars, messages_per_peer), MESSAGE_DTYPE),
             links=np.zeros((num_worlds, max_cars, max_cars), LINK_DTYPE),
+            shadows=np.zeros((num_worlds, max_cars, max_cars), SHADOW_DTYPE),
+            quantiles=quantiles,
             flights=np.zeros((num_worlds, max_cars, max_cars, PENDING_MESSAGES), FLIGHT_DTYPE),
             sent=np.zeros((num_worlds, max_cars, SENT_RING), MESSAGE_DTYPE),
             busy_until_s=np.zeros(num_worlds),
             ticks=np.zeros(max_cars * TICKS_PER_STEP, TICK_DTYPE),
             relayed=np.zeros((max_cars, max_cars), np.int64),
+            draws=np.zeros((4, max_cars + LANES)),
+            arrivals=np.zeros(max_cars),
             frames=np.zeros(max_frames, FRAME_DTYPE),
             frame_count=np.zeros(1, np.int64),
         )

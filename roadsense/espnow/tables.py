@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from roadsense.espnow.channel import QUANTILE_CELLS, QUANTILE_LEVELS, gamma_quantiles
+from roadsense.espnow.channel import QUANTILES, gamma_quantiles
 from roadsense.espnow.params import RadioParams
 from roadsense.espnow.sections import LOSS_BINS, Placement, Propagation
 from roadsense.philox import uniform
@@ -28,7 +28,7 @@ TABLE_DTYPE = np.dtype(
         ("door_loss", np.float64),
         ("door_burst", np.float64),
         ("latency_shift_s", np.float64),
-        ("latency_quantiles", np.float64, (QUANTILE_LEVELS * QUANTILE_CELLS + 1,)),  # of its body, at scale 1
+        ("latency_gamma", np.int64),  # row of the quantiles of its body
         ("latency_scale_s", np.float64),
         ("tail_probability", np.float64),
         ("tail_from_s", np.float64),
@@ -58,8 +58,10 @@ TABLE_DTYPE = np.dtype(
         ("shadow_sd_db", np.float64),
         ("shadow_corr_m", np.float64),
         ("fading_far_from_m", np.float64),
-        ("near_gain_quantiles", np.float64, (QUANTILE_LEVELS * QUANTILE_CELLS + 1,)),
-        ("far_gain_quantiles", np.float64, (QUANTILE_LEVELS * QUANTILE_CELLS + 1,)),
+        ("near_m", np.float64),  # of the gain of power, gamma distributed with this shape and mean 1
+        ("far_m", np.float64),
+        ("near_gamma", np.int64),
+        ("far_gamma", np.int64),
         ("error_width_db", np.float64),
         # --- false alarms
         ("alarm_every_s", np.float64),  # 0: nobody lies
@@ -73,6 +75,9 @@ RadioTables = NDArray[np.void]
 """[world] of ``TABLE_DTYPE``."""
 
 
+_GAMMAS = ("latency_gamma", "near_gamma", "far_gamma")
+
+
 def _factors(params: RadioParams, seed: int | None) -> dict[str, float]:
     """The factor of every randomised quantity: 1 without a seed, else drawn from its range."""
     ranges = dict(params.randomisation)
@@ -83,11 +88,37 @@ def _factors(params: RadioParams, seed: int | None) -> dict[str, float]:
     return {name: low + (high - low) * draw for (name, (low, high)), draw in zip(ranges.items(), draws, strict=True)}
 
 
-def fill_tables(tables: RadioTables, world: int, params: RadioParams, seed: int | None = None) -> None:
+class GammaQuantiles:
+    """Quantiles of gamma distributions of scale 1, each kept once for all worlds that use it.
+
+    Attributes:
+        rows: [row, ``QUANTILES``], as :func:`~roadsense.espnow.channel.quantile` reads them.
+    """
+
+    def __init__(self, num_worlds: int) -> None:
+        self.rows = np.zeros((len(_GAMMAS) * num_worlds, QUANTILES))
+        self._shapes: dict[float, int] = {}
+
+    def row_of(self, shape: float, tables: RadioTables) -> int:
+        """The row of a shape, filled if it is new; rows that no world uses any more are given away."""
+        if shape not in self._shapes:
+            if len(self._shapes) == len(self.rows):
+                used = {int(row) for name in _GAMMAS for row in tables[name]}
+                self._shapes = {known: row for known, row in self._shapes.items() if row in used}
+            free = set(range(len(self.rows))) - set(self._shapes.values())
+            self._shapes[shape] = min(free)
+            self.rows[self._shapes[shape]] = gamma_quantiles(shape)
+        return self._shapes[shape]
+
+
+def fill_tables(
+    tables: RadioTables, quantiles: GammaQuantiles, world: int, params: RadioParams, seed: int | None = None
+) -> None:
     """Puts parameters in force in one world.
 
     Args:
         tables: [world] of ``TABLE_DTYPE``.
+        quantiles: shared by all worlds.
         world: which one.
         params: as read.
         seed: of the episode; if given, the parameters are varied within ``params.randomisation``.
@@ -113,7 +144,7 @@ def fill_tables(tables: RadioTables, world: int, params: RadioParams, seed: int 
     row["door_loss"], row["door_burst"] = placement.door_loss, placement.door_burst
     late = factor["latency_scale"] / 1000.0
     row["latency_shift_s"] = params.latency.shift_ms * late
-    row["latency_quantiles"] = gamma_quantiles(params.latency.shape)
+    row["latency_gamma"] = quantiles.row_of(params.latency.shape, tables)
     row["latency_scale_s"] = params.latency.scale_ms * late
     row["tail_probability"] = params.latency.tail_probability
     row["tail_from_s"], row["tail_to_s"] = (edge * late for edge in params.latency.tail_ms)
@@ -133,6 +164,10 @@ def fill_tables(tables: RadioTables, world: int, params: RadioParams, seed: int 
     row["relays_per_tick"] = relays.per_tick if relays else 0
     row["propagates"] = params.propagation is not None
     if params.propagation is not None:
+        near, far = params.propagation.fading_m
+        row["near_m"], row["far_m"] = near, far
+        row["near_gamma"] = quantiles.row_of(near, tables)
+        row["far_gamma"] = quantiles.row_of(far, tables)
         _fill_propagation(row, params.propagation)
     alarms = params.alarms
     row["alarm_every_s"] = alarms.every_s if alarms else 0.0
@@ -146,6 +181,4 @@ def _fill_propagation(row: np.void, physics: Propagation) -> None:
     row["blocking_db"] = physics.blocking_db
     row["shadow_sd_db"], row["shadow_corr_m"] = physics.shadow_sd_db, physics.shadow_corr_m
     row["fading_far_from_m"] = physics.fading_far_from_m
-    near, far = physics.fading_m  # the power gain is gamma distributed with shape m and mean 1
-    row["near_gain_quantiles"], row["far_gain_quantiles"] = gamma_quantiles(near) / near, gamma_quantiles(far) / far
     row["error_width_db"] = physics.error_width_db

@@ -10,7 +10,7 @@ from scipy.special import ndtr
 
 from roadsense.espnow.emulator import Emulator
 from roadsense.espnow.profiles import read_params
-from roadsense.espnow.tables import TABLE_DTYPE, fill_tables
+from roadsense.espnow.tables import TABLE_DTYPE, GammaQuantiles, fill_tables
 from tests.espnow.drives import Drive, changed, with_sections
 
 AHEAD = [15.0, 40.0, 70.0]
@@ -87,9 +87,10 @@ def shares(tables):
 def test_randomisation_stays_in_its_ranges_and_follows_the_seed():
     params = read_params("convoy")
     tables, plain = np.zeros(500, TABLE_DTYPE), np.zeros(1, TABLE_DTYPE)
-    fill_tables(plain, 0, params)
+    fill_tables(plain, GammaQuantiles(1), 0, params)
+    quantiles = GammaQuantiles(500)
     for seed in range(500):
-        fill_tables(tables, seed, params, seed)
+        fill_tables(tables, quantiles, seed, params, seed)
     factors = {}
     loss = shares(tables)
     for name, (low, high) in {
@@ -109,7 +110,7 @@ def test_randomisation_stays_in_its_ranges_and_follows_the_seed():
     np.testing.assert_allclose(tables["tail_to_s"] / 0.06, factors["latency_shift_s"])
     np.testing.assert_allclose(tables["heading_sd_rad"] / plain["heading_sd_rad"], factors["speed_sd_mps"])
     again = np.zeros(1, TABLE_DTYPE)
-    fill_tables(again, 0, params, 123)
+    fill_tables(again, quantiles, 0, params, 123)
     assert again[0].tobytes() == tables[123].tobytes() != tables[124].tobytes()
     burst = tables["loss_burst"][:, 1]
     assert params.loss.mean_burst[1] * 0.99 < burst.min() and burst.max() < 3.01 * params.loss.mean_burst[1]

@@ -9,8 +9,9 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+from scipy.special import gammainccinv
 
-from roadsense.espnow.channel import bad_probability
+from roadsense.espnow.channel import bad_probability, gamma_quantiles, quantile
 from roadsense.espnow.profiles import read_params
 from tests.espnow.drives import Drive, changed, links_alone
 
@@ -140,6 +141,15 @@ def test_latency_with_its_medium_is_as_measured_in_the_field(name):
     assert 5.95 <= p95 <= 6.55
     assert 8.5 <= p99 <= 9.5
     assert 24.0 <= seen.max() <= 90.0
+
+
+@pytest.mark.parametrize("shape", [0.5, 1.0, 1.2, 1.6, 4.0, 10.0])
+def test_the_table_of_a_gamma_is_true_at_both_ends(shape):
+    share = np.concatenate([np.geomspace(2**-33, 0.5, 3000), 1 - np.geomspace(2**-33, 0.5, 3000)])
+    rows = gamma_quantiles(shape)[None]
+    found = np.array([quantile(rows, 0, one) for one in share])
+    assert np.abs(found - gammainccinv(shape, share)).max() < 2e-3
+    assert quantile(rows, 0, 0.5) == pytest.approx(gammainccinv(shape, 0.5))
 
 
 @pytest.mark.parametrize("shape", [0.5, 1.0, 4.0])

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import gammainccinv, ndtr, ndtri
+from scipy.special import gammainccinv, gammaincinv, ndtr, ndtri
 
 from roadsense.espnow.params import RadioParams
 from roadsense.philox import four_uniforms, normal_pair, uniform, uniform_pair
@@ -91,11 +91,12 @@ def _key(number):
 
 def _gamma(shape, beyond):
     """What a share of a gamma distribution lies beyond, read off straight lines between its quantiles."""
-    level = 0
-    while level < 15 and beyond <= 4.0 ** -(level + 1):
+    find = gammainccinv if beyond < 0.5 else gammaincinv
+    half, level = 2 * min(beyond, 1 - beyond), 0
+    while level < 15 and half <= 4.0 ** -(level + 1):
         level += 1
     edges = 4.0**-level * (1.0 - 0.75 * np.arange(33) / 32)
-    return np.interp(-beyond, -edges, gammainccinv(shape, edges))
+    return np.interp(-half, -edges, find(shape, edges / 2))
 
 
 @dataclass
