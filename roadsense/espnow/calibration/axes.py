@@ -93,7 +93,7 @@ def _accelerations(name: str, sent: Sent, findings: Findings) -> Sent:
 
 
 def _likeness(sent: Sent, accel_mps2: Floats) -> float:
-    """Correlation of an axis with the derivative of speed, both over two seconds; NaN where the car never changed it."""
+    """Correlation of an axis with the derivative of speed, both over two seconds; NaN for a car that kept its speed."""
     rows = len(accel_mps2) // _STRIDE * _STRIDE
     mean = accel_mps2[:rows].reshape(-1, _STRIDE).mean(axis=1)[1:-1]
     speed = sent.speed_mps[:rows].reshape(-1, _STRIDE).mean(axis=1)

@@ -11,6 +11,7 @@ the lines add up to a round trip of least latencies. Whatever the latencies, the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,10 +90,11 @@ def lower_line(x_ms: Floats, y_ms: Floats, mean_x_ms: float | None = None) -> Li
     return Line(middle, float(y_ms[left] + slope * (middle - x_ms[left])), slope)
 
 
-def envelope(x_ms: Floats, y_ms: Floats) -> Line:
+def envelope(x_ms: Floats, y_ms: Floats, step_ms: float = 0.0) -> Line:
     """The lower line and the standard error of its slope, from the lines below random halves of the blocks.
 
     Half of the data shows about the spread that new data would; for a figure that hangs on few points, a bit more.
+    Clocks that show times in steps of ``step_ms`` add that a line may be a step too high at either end.
     """
     line = lower_line(x_ms, y_ms)
     block = ((x_ms - x_ms.min()) // (1000.0 * BLOCK_S)).astype(np.int64)
@@ -106,7 +108,8 @@ def envelope(x_ms: Floats, y_ms: Floats) -> Line:
     for _ in range(_HALVES):
         half = np.concatenate([hulls[one] for one in draw.permutation(len(hulls))[: len(hulls) // 2]])
         slopes.append(lower_line(x_ms[half], y_ms[half], line.at_ms).slope)
-    return Line(line.at_ms, line.value_ms, line.slope, float(np.std(slopes)))
+    stairs = step_ms / math.sqrt(3.0) / float(np.ptp(x_ms))
+    return Line(line.at_ms, line.value_ms, line.slope, math.hypot(float(np.std(slopes)), stairs))
 
 
 def impossible(x_ms: Floats, y_ms: Floats) -> NDArray[np.bool_]:
@@ -128,10 +131,9 @@ def pair_clock(there: Line | None, back: Line | None, assumed_least_ms: float) -
         assumed_least_ms: least latency, used only where one direction is None.
     """
     if there is not None and back is not None:
-        early, late = (_both(there, back, at) for at in (there.at_ms - 5e5, there.at_ms + 5e5))
-        slope = (late[0] - early[0]) / 1e6
-        slope_sd = float(np.hypot(there.slope_sd, back.slope_sd)) / 2.0
         difference, least = _both(there, back, there.at_ms)
+        turned = -back.slope * (1.0 + there.slope)
+        slope, slope_sd = _better((there.slope, there.slope_sd), (turned, back.slope_sd))
         return PairClock(Line(there.at_ms, difference, slope, slope_sd), least, True)
     if there is not None:
         line = Line(there.at_ms, there.value_ms - assumed_least_ms, there.slope, there.slope_sd)
@@ -140,6 +142,15 @@ def pair_clock(there: Line | None, back: Line | None, assumed_least_ms: float) -
     at_ms = back.at_ms + back.value_ms - assumed_least_ms
     slope = 1.0 / (1.0 + back.slope) - 1.0  # of the first clock by the second, turned round
     return PairClock(Line(at_ms, assumed_least_ms - back.value_ms, slope, back.slope_sd), assumed_least_ms, False)
+
+
+def _better(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """The mean of two values with standard errors, weighted by their precision, and its standard error."""
+    weights = [1.0 / sd**2 if 0.0 < sd < np.inf else 0.0 for _, sd in (one, other)]
+    if sum(weights) == 0.0:
+        return (one[0] + other[0]) / 2.0, np.inf
+    mean = (weights[0] * one[0] + weights[1] * other[0]) / sum(weights)
+    return mean, 1.0 / math.sqrt(sum(weights))
 
 
 def _both(there: Line, back: Line, at_ms: float) -> tuple[float, float]:

@@ -43,11 +43,14 @@ class Figure:
     def covers(self, truth: float) -> bool:
         return self.low <= truth <= self.high
 
-    def text(self, digits: int = 4) -> str:
-        """Value, interval, unit and n, as it stands in tables and provenance."""
-        known = math.isfinite(self.low) and math.isfinite(self.high)
-        bounds = f" [{self.low:.{digits}g}, {self.high:.{digits}g}]" if known else ""
-        return f"{self.value:.{digits}g}{bounds}{self.unit and f' {self.unit}'} (n {self.n})"
+    def text(self) -> str:
+        """Value, interval and unit, with as many digits as the interval is worth."""
+        width = self.high - self.low
+        known = math.isfinite(width)
+        digits = 2 - math.ceil(math.log10(width)) if known and width > 0.0 else 3
+        digits = min(max(digits, 0), 6)
+        bounds = f" [{self.low:.{digits}f}, {self.high:.{digits}f}]" if known else ""
+        return f"{self.value:.{digits}f}{bounds}{self.unit and f' {self.unit}'}"
 
     def document(self) -> dict[str, Any]:
         """For JSON, which has no NaN."""

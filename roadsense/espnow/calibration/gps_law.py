@@ -25,9 +25,10 @@ SHORTEST_S = 60.0
 FROZEN_M = 0.3
 """Receivers that hold a standing car still show less than this; their error in motion is then not measured."""
 
-_EVERY = 20  # rows between samples: two seconds
+_EVERY = 30  # rows between samples: three seconds
+_WHOLE = 10  # stands are cut to a multiple of so many samples, so that several share one decomposition
 _SIGMAS_M = np.geomspace(0.02, 30.0, 90)
-_TAUS_S = np.geomspace(2.0, 1000.0, 60)
+_TAUS_S = np.geomspace(2.0, 1000.0, 45)
 _WHITES_M = np.array([0.003, 0.03, 0.06, 0.1, 0.14, 0.18, 0.23, 0.3, 0.5])
 
 
@@ -54,7 +55,7 @@ def holds_fixes(boards: Sequence[Board]) -> tuple[bool, float] | None:
 
 
 def standing_tracks(board: Board) -> list[Floats]:
-    """Positions every two seconds of every long stand, one array [m] for each axis."""
+    """Positions every three seconds of every long stand, one array [m] for each axis."""
     sent, still = board.sent, standing(board.sent)
     still &= np.isfinite(sent.lat_deg) & np.isfinite(sent.lon_deg)
     found = []
@@ -62,6 +63,7 @@ def standing_tracks(board: Board) -> list[Floats]:
         rows = stand[::_EVERY]
         if not still[stand[0]] or sent.local_ms[rows[-1]] - sent.local_ms[rows[0]] < 1000.0 * SHORTEST_S:
             continue
+        rows = rows[: len(rows) // _WHOLE * _WHOLE]
         lat, lon = np.radians(sent.lat_deg[rows]), np.radians(sent.lon_deg[rows])
         found += [(lat - lat[0]) * EARTH_M, (lon - lon[0]) * EARTH_M * math.cos(lat[0])]
     return found

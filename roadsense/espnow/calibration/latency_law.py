@@ -1,8 +1,9 @@
 """The law of latencies, shift + gamma + rare uniform tail, by maximum likelihood on what clocks of milliseconds show.
 
-A clock that shows whole milliseconds tells each of two times up to one too low, so a difference of two times is off by
-a triangular error of ±1 ms. That is as wide as the law itself, so it is a part of the likelihood: the density of
-gamma + triangle is the second difference of the twice integrated gamma density.
+A clock that shows whole milliseconds shows each time up to one too low, which is as much as the law is wide; so the
+error of the clocks is a part of the likelihood. The time of arrival may lie anywhere within its millisecond: a uniform
+error. A board whose stamps always end in the same digits sends at the same point of its millisecond, which only moves
+everything; else the time of sending adds another uniform error, and the two together are a triangle.
 """
 
 from __future__ import annotations
@@ -47,13 +48,27 @@ class LatencyLaw:
         return tuple(vars(self).values())
 
 
-def density(x_ms: Floats, law: Floats, error_ms: float) -> Floats:
-    """Density of a latency seen through clocks of whole ``error_ms``.
+@dataclass(frozen=True)
+class ClockError:
+    """What clocks add to a latency."""
+
+    step_ms: float
+    """Resolution of the times."""
+    times: int
+    """How many of the two times vary within their step: 1 or 2."""
+
+    @property
+    def variance(self) -> float:
+        return self.times * self.step_ms**2 / 12.0
+
+
+def density(x_ms: Floats, law: Floats, error: ClockError) -> Floats:
+    """Density of a latency seen through clocks.
 
     Args:
         x_ms: [n].
         law: shift, shape, scale, tail probability, begin and end of the tail.
-        error_ms: half the width of the triangular error.
+        error: of the clocks; a step of 0 is taken as 0.05 ms.
     """
     from scipy.special import gammainc
 
@@ -65,8 +80,11 @@ def density(x_ms: Floats, law: Floats, error_ms: float) -> Floats:
         positive = np.maximum(z, 0.0)
         return positive * gammainc(shape, positive) - shape * gammainc(shape + 1.0, positive)
 
-    e = error_ms / scale
-    body = (integral(y + e) - 2.0 * integral(y) + integral(y - e)) / (e * e * scale)
+    e = max(error.step_ms, _FINEST_MS) / scale
+    if error.times == 1:
+        body = (gammainc(shape, np.maximum(y + e / 2, 0.0)) - gammainc(shape, np.maximum(y - e / 2, 0.0))) / (e * scale)
+    else:
+        body = (integral(y + e) - 2.0 * integral(y) + integral(y - e)) / (e * e * scale)
     reached = gammainc(shape, np.maximum(y - begin / scale, 0.0)) - gammainc(shape, np.maximum(y - end / scale, 0.0))
     return np.maximum((1.0 - share) * body + share * reached / max(end - begin, 1e-9), 1e-12)
 
@@ -74,7 +92,7 @@ def density(x_ms: Floats, law: Floats, error_ms: float) -> Floats:
 def fit_latency(
     latencies_ms: Floats,
     clusters: NDArray[np.int64],
-    error_ms: float,
+    error: ClockError,
     usual_tail_ms: tuple[float, float],
     confidence: float = CONFIDENCE,
 ) -> LatencyLaw:
@@ -83,16 +101,15 @@ def fit_latency(
     Args:
         latencies_ms: [message], as the clocks showed them.
         clusters: [message], block of time, numbered from 0.
-        error_ms: resolution of the clocks' difference.
+        error: of the clocks.
         usual_tail_ms: range of the tail, for data that has too few late messages to tell.
         confidence: of the intervals.
     """
     from scipy.optimize import minimize
 
-    error_ms = max(error_ms, _FINEST_MS)
     cells, index, counts = np.unique(np.round(latencies_ms / _BIN_MS), return_inverse=True, return_counts=True)
     x_ms = cells * _BIN_MS
-    start, late = _start(latencies_ms, error_ms)
+    start, late = _start(latencies_ms, error)
     free_tail = late >= FEWEST_IN_TAIL
     if not free_tail:
         start[4:] = usual_tail_ms
@@ -103,7 +120,7 @@ def fit_latency(
         return np.array([u[0], math.exp(min(u[1], 20.0)), math.exp(u[2]), share, *tail])
 
     def unlikely(u: Floats) -> float:
-        return -float(counts @ np.log(density(x_ms, law_of(u), error_ms)))
+        return -float(counts @ np.log(density(x_ms, law_of(u), error)))
 
     u: Any = [start[0], math.log(start[1]), math.log(start[2]), math.log(start[3] / (1.0 - start[3]))]
     if free_tail:
@@ -111,16 +128,16 @@ def fit_latency(
     for _ in range(3):  # a simplex that has collapsed finds its way when it is set up anew
         found = minimize(unlikely, u, method="Nelder-Mead", options={"maxiter": 2000, "xatol": 1e-4, "fatol": 1e-3})
         u = found.x
-    covariance = _sandwich(u, lambda v: np.log(density(x_ms, law_of(v), error_ms)), counts, index, clusters)
+    covariance = _sandwich(u, lambda v: np.log(density(x_ms, law_of(v), error)), counts, index, clusters)
     return _law(u, covariance, law_of, free_tail, len(latencies_ms), confidence)
 
 
-def _start(latencies_ms: Floats, error_ms: float) -> tuple[Floats, int]:
+def _start(latencies_ms: Floats, error: ClockError) -> tuple[Floats, int]:
     """A law by moments of the body, and how many latencies lie beyond it."""
     median, low = np.median(latencies_ms), np.quantile(latencies_ms, 0.05)
     beyond = latencies_ms[latencies_ms > median + 8.0 * (median - low)]
     body = latencies_ms[latencies_ms <= median + 8.0 * (median - low)]
-    variance = max(float(np.var(body)) - error_ms**2 / 6.0, 0.01)
+    variance = max(float(np.var(body)) - error.variance, 0.01)
     skew = float(np.mean((body - body.mean()) ** 3)) / variance**1.5
     shape = float(np.clip(4.0 / max(skew, 0.2) ** 2, 0.3, 50.0))
     scale = math.sqrt(variance / shape)

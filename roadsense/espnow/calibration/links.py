@@ -35,6 +35,8 @@ class Link:
     """Whether no other board's frame was near, so that it need not have waited for the medium."""
     two_way: Bools
     """Whether both directions of the pair were heard, which makes the latency absolute."""
+    stretch: Ints
+    """Epochs of the sender's and the receiver's clock, 1000 · the one + the other."""
     block: Ints
     """Ten-second block of its time of sending."""
 
@@ -67,7 +69,7 @@ def _trace(
     n = len(sent.stamp_ms)
     observed, two_way, free = np.zeros(n, np.bool_), np.zeros(n, np.bool_), np.ones(n, np.bool_)
     expected_ms, span = np.full(n, np.nan), np.full(n, -1, np.int64)
-    distance = np.full(n, np.nan)
+    distance, stretch = np.full(n, np.nan), np.zeros(n, np.int64)
     for epoch in np.unique(sent.epoch).tolist():
         here = np.flatnonzero(sent.epoch == epoch)
         for other, local_ms in local_times(sender, receiver, clocks, epoch, sent.stamp_ms[here]).items():
@@ -75,6 +77,7 @@ def _trace(
                 inside = (local_ms >= first) & (local_ms <= last)
                 seen = here[inside]
                 observed[seen], span[seen], expected_ms[seen] = True, 1000 * other + number, local_ms[inside]
+                stretch[seen] = 1000 * epoch + other
                 two_way[seen] = _is_two_way(clocks, sender.name, receiver.name, epoch, other)
                 distance[seen] = _distances_m(sent, seen, receiver.sent, other, local_ms[inside])
         for name, board in boards.items():
@@ -89,7 +92,7 @@ def _trace(
     block = (sent.epoch[frame] * 1_000_000 + sent.stamp_ms[frame] // (1000.0 * BLOCK_S)).astype(np.int64)
     return Link(
         sender.name, receiver.name, frame, ~arrived[frame], follows, distance[frame], latency, free[frame],
-        two_way[frame], block,
+        two_way[frame], stretch[frame], block,
     )  # fmt: skip
 
 

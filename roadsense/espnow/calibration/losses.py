@@ -62,9 +62,7 @@ def steps_of(distance_m: Floats, edges_m: Sequence[float]) -> Ints:
     return np.where(np.isfinite(distance_m), step, -1)
 
 
-def loss_by_distance(
-    links: Sequence[Link], edges_m: Sequence[float], confidence: float = CONFIDENCE
-) -> list[LossStep]:
+def loss_by_distance(links: Sequence[Link], edges_m: Sequence[float], confidence: float = CONFIDENCE) -> list[LossStep]:
     """Loss and mean burst in every step of distance, the last one open."""
     found = []
     steps = [steps_of(link.distance_m, edges_m) for link in links]

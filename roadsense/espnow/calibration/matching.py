@@ -67,12 +67,22 @@ def match_frames(sent: Sent, board: Board, sender: str, findings: Findings) -> M
     return Match(arrival, epoch)
 
 
-def pair_clocks(logs: LogSet, matches: dict[tuple[str, str], Match], assumed_ms: float, findings: Findings) -> Clocks:
-    """The clocks of all pairs in all stretches between resets; ``assumed_ms`` is the least latency of one-way pairs."""
+def pair_clocks(
+    logs: LogSet, matches: dict[tuple[str, str], Match], assumed_ms: float, step_ms: float, findings: Findings
+) -> Clocks:
+    """The clocks of all pairs in all stretches between resets.
+
+    Args:
+        logs: all of them.
+        matches: by sender and receiver.
+        assumed_ms: least latency of pairs of which one direction was logged.
+        step_ms: resolution of the times.
+        findings: of pairs that never heard each other, and of one-way pairs.
+    """
     clocks: Clocks = {}
     for first, second in itertools.combinations(logs.boards, 2):
-        there = dict(_envelopes(first, matches.get((first.name, second.name)), second.name, findings))
-        back = dict(_envelopes(second, matches.get((second.name, first.name)), first.name, findings))
+        there = dict(_envelopes(first, matches.get((first.name, second.name)), second.name, step_ms, findings))
+        back = dict(_envelopes(second, matches.get((second.name, first.name)), first.name, step_ms, findings))
         stretches = sorted(set(there) | {(a, b) for b, a in back})
         if not stretches:
             findings.add("never_heard", f"{first.name}, {second.name}", "never heard each other; not used as a pair")
@@ -86,7 +96,7 @@ def pair_clocks(logs: LogSet, matches: dict[tuple[str, str], Match], assumed_ms:
 
 
 def _envelopes(
-    sender: Board, match: Match | None, receiver: str, findings: Findings
+    sender: Board, match: Match | None, receiver: str, step_ms: float, findings: Findings
 ) -> Iterator[tuple[tuple[int, int], Line]]:
     if match is None:
         return
@@ -103,7 +113,7 @@ def _envelopes(
             text = f"{int(wrong.sum())} receptions came before they were sent; their times are not used"
             findings.add("impossible_time", f"{sender.name}→{receiver}", text)
             match.arrival_ms[here[wrong]] = np.inf  # heard, at an unknown time
-        yield (a, b), envelope(stamps[~wrong], delays[~wrong])
+        yield (a, b), envelope(stamps[~wrong], delays[~wrong], step_ms)
 
 
 def local_times(board: Board, other: Board, clocks: Clocks, epoch: int, times_ms: Floats) -> dict[int, Floats]:

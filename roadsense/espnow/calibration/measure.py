@@ -10,29 +10,18 @@ from statistics import NormalDist
 import numpy as np
 
 from roadsense.espnow.calibration import round_trips
+from roadsense.espnow.calibration.asked import Asked
 from roadsense.espnow.calibration.axes import put_right
-from roadsense.espnow.calibration.figures import Figure, chi_interval, quantile, ratio
+from roadsense.espnow.calibration.figures import Figure, chi_interval, loss_share, mean_burst, ratio
 from roadsense.espnow.calibration.findings import Findings
 from roadsense.espnow.calibration.gps_law import GpsError, gps_error, holds_fixes
-from roadsense.espnow.calibration.latency_law import FEWEST, LatencyLaw, fit_latency
+from roadsense.espnow.calibration.latencies import clock_error, latency_law_of, latency_quantiles
+from roadsense.espnow.calibration.latency_law import ClockError, LatencyLaw
 from roadsense.espnow.calibration.links import Link, trace_links
 from roadsense.espnow.calibration.losses import LossStep, gather, loss_by_distance, split_bad
 from roadsense.espnow.calibration.matching import Clocks, match_frames, pair_clocks
 from roadsense.espnow.calibration.noise import SensorNoise, sensor_noise
-from roadsense.espnow.calibration.records import Board, Floats, LogSet
-from roadsense.statistics import CONFIDENCE
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What a calibration is told beside the logs."""
-
-    edges_m: tuple[float, ...]
-    least_latency_ms: float
-    """Assumed where nothing measured it."""
-    usual_tail_ms: tuple[float, float]
-    excluded: tuple[str, ...] = ()
-    confidence: float = CONFIDENCE
+from roadsense.espnow.calibration.records import Board, LogSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +40,7 @@ class Measured:
     latency: LatencyLaw | None
     latency_source: str
     quantiles: list[Figure]
-    clock_error_ms: float
-    """Resolution of logged times."""
+    clock_error: ClockError
     echoes: list[Figure]
     interval_ms: Figure | None
     drift_sd_ppm: Figure | None
@@ -81,20 +69,20 @@ def measure(logs: LogSet, asked: Asked, findings: Findings) -> Measured:
         for receiver in logs.boards
         if sender is not receiver and receiver.heard is not None
     }
-    clocks = pair_clocks(logs, matches, asked.least_latency_ms, findings)
+    error = clock_error(logs)
+    clocks = pair_clocks(logs, matches, asked.least_latency_ms, error.step_ms, findings)
     all_links = trace_links(logs, matches, clocks, interval.value if interval else 100.0, findings)
     links, bad = split_bad(all_links, asked.edges_m, asked.excluded, findings)
     steps = loss_by_distance(links, asked.edges_m, asked.confidence)
     echoes = round_trips.gather(logs.round_trips) if logs.round_trips else None
-    error_ms = _resolution_ms(logs)
-    echo_law = round_trips.one_way_law(echoes, error_ms, asked.usual_tail_ms, asked.confidence) if echoes else None
-    law, source = _latency(all_links, echo_law, error_ms, asked, findings)
+    echo_law = round_trips.one_way_law(echoes, error, asked.usual_tail_ms, asked.confidence) if echoes else None
+    law, source = latency_law_of(all_links, echo_law, error, asked, findings)
     return Measured(
         boards=logs.boards, clocks=clocks, links=links, bad_links=bad,
-        pairs=list(_pairs(clocks, error_ms, asked.confidence)), steps=steps,
+        pairs=list(_pairs(clocks, error.step_ms, asked.confidence)), steps=steps,
         bad=[figure for link in bad for figure in _of_link(link, asked.confidence)],
-        latency=law, latency_source=source, quantiles=list(_quantiles(all_links, asked.confidence)),
-        clock_error_ms=error_ms, echoes=_echoes(echoes, asked.confidence), interval_ms=interval,
+        latency=law, latency_source=source, quantiles=list(latency_quantiles(all_links, error, asked.confidence)),
+        clock_error=error, echoes=_echoes(echoes, asked.confidence), interval_ms=interval,
         drift_sd_ppm=_drift_sd(logs.boards, clocks, asked.confidence),
         noise=sensor_noise(logs.boards, findings, asked.confidence), gps=gps_error(logs.boards, asked.confidence),
         fixes=holds_fixes(logs.boards),
@@ -143,65 +131,9 @@ def _drift_sd(boards: Sequence[Board], clocks: Clocks, confidence: float) -> Fig
 
 
 def _of_link(link: Link, confidence: float) -> Iterator[Figure]:
-    from roadsense.espnow.calibration.figures import loss_share, mean_burst
-
     frames = gather([link])
     yield loss_share(f"loss on {link.name}, left out", frames.lost, frames.cluster, confidence)
     yield mean_burst(f"mean burst on {link.name}, left out", frames.lost, frames.follows, frames.cluster, confidence)
-
-
-def _resolution_ms(logs: LogSet) -> float:
-    """The step of logged times: whole milliseconds, or the power of ten below that they are written with."""
-    times = [values for board in logs.boards for values in (board.sent.local_ms, board.sent.stamp_ms)]
-    times += [trips.sent_ms for trips in logs.round_trips]
-    joined = np.concatenate(times)
-    for digits in range(3):
-        if np.allclose(joined * 10**digits, np.round(joined * 10**digits), rtol=0.0, atol=1e-4):
-            return float(10.0**-digits)
-    return 1e-3
-
-
-def _latencies(links: Sequence[Link], two_way: bool) -> tuple[Floats, np.ndarray]:
-    """Latencies of frames that had the medium to themselves, and their blocks."""
-    values, blocks = [np.zeros(0)], [np.zeros(0, np.int64)]
-    for place, link in enumerate(links):
-        used = np.isfinite(link.latency_ms) & link.free & (link.two_way == two_way)
-        values.append(link.latency_ms[used])
-        blocks.append(link.block[used] + 10**12 * place)
-    _, clusters = np.unique(np.concatenate(blocks), return_inverse=True)
-    return np.concatenate(values), clusters
-
-
-def _latency(
-    links: Sequence[Link], echo_law: LatencyLaw | None, error_ms: float, asked: Asked, findings: Findings
-) -> tuple[LatencyLaw | None, str]:
-    """The law of latencies from the best source there is, and which that is."""
-    values, clusters = _latencies(links, two_way=True)
-    if len(values) >= FEWEST:
-        law = fit_latency(values, clusters, error_ms, asked.usual_tail_ms, asked.confidence)
-        return law, "messages of both directions of a pair, assuming that both have the same least latency"
-    if echo_law is not None:
-        return echo_law, "half of round trips, assuming that both ways are alike"
-    values, clusters = _latencies(links, two_way=False)
-    if len(values) < FEWEST:
-        findings.add("latency_not_measured", "latency", f"{len(values)} latencies are too few; as in the profile convoy")
-        return None, "too few messages"
-    law = fit_latency(values, clusters, error_ms, asked.usual_tail_ms, asked.confidence)
-    assumed, note = asked.least_latency_ms, "assumed; only one direction was logged"
-    moved = assumed - law.shift_ms.value
-    text = f"one-way logs cannot tell the least latency; {assumed:g} ms are assumed (--least-latency-ms)"
-    findings.add("assumed_latency", "latency", text)
-    shift = Figure("latency shift", assumed, math.nan, math.nan, 0, "ms", note)
-    mean = replace(law.mean_ms, value=law.mean_ms.value + moved, low=math.nan, high=math.nan, note=note)
-    return replace(law, shift_ms=shift, mean_ms=mean), f"messages of one direction; the least latency is {note}"
-
-
-def _quantiles(links: Sequence[Link], confidence: float) -> Iterator[Figure]:
-    values, clusters = _latencies(links, two_way=True)
-    if len(values) >= FEWEST:
-        for share in (0.5, 0.95, 0.99):
-            figure = quantile(f"latency p{100 * share:.0f} as logged", values, share, clusters, confidence, "ms")
-            yield replace(figure, note="through the clocks' resolution")
 
 
 def _echoes(echoes: round_trips.Echoes | None, confidence: float) -> list[Figure]:

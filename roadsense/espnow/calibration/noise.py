@@ -60,9 +60,7 @@ def moving(sent: Sent) -> Bools:
     return running_median(np.nan_to_num(sent.speed_mps)) > _MOVES_MPS
 
 
-def sensor_noise(
-    boards: Sequence[Board], findings: Findings, confidence: float = CONFIDENCE
-) -> dict[str, SensorNoise]:
+def sensor_noise(boards: Sequence[Board], findings: Findings, confidence: float = CONFIDENCE) -> dict[str, SensorNoise]:
     """Noise of speed, forward acceleration and heading, by their names in ``params.Noise``, over all boards."""
     readings = {
         "speed_mps": ("speed", "m/s", [board.sent.speed_mps for board in boards]),

@@ -33,7 +33,12 @@ def recording(board: Board, findings: Findings) -> dict[int, list[tuple[float, f
         ends = np.flatnonzero(np.diff(written) > GAP_MS)
         missing += len(ends)
         firsts, lasts = written[[0, *(ends + 1)]], written[[*ends, len(written) - 1]]
-        silent = list(_silences(heard.source[heard.epoch == epoch], rows))
+        sources = heard.source[heard.epoch == epoch]
+        silent = [
+            hole
+            for first, last in zip(firsts, lasts, strict=True)
+            for hole in _silences(sources[(rows >= first) & (rows <= last)], rows[(rows >= first) & (rows <= last)])
+        ]
         kept = [
             part
             for first, last in zip(firsts, lasts, strict=True)
@@ -44,7 +49,8 @@ def recording(board: Board, findings: Findings) -> dict[int, list[tuple[float, f
             findings.add("rx_gap", board.name, f"{text} before and after; taken as a gap, not as loss")
         spans[epoch] = kept
     if missing:
-        text = f"recorded nothing for more than {GAP_MS:g} ms, {missing} times; frames of that time do not count"
+        times = "once" if missing == 1 else f"{missing} times"
+        text = f"recorded nothing for more than {GAP_MS:g} ms, {times}; frames of that time do not count"
         findings.add("gap", board.name, text)
     return spans
 

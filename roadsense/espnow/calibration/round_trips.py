@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from roadsense.espnow.calibration.figures import Figure, loss_share, mean_burst
-from roadsense.espnow.calibration.latency_law import FEWEST, LatencyLaw, fit_latency
+from roadsense.espnow.calibration.latency_law import FEWEST, ClockError, LatencyLaw, fit_latency
 from roadsense.espnow.calibration.records import Bools, Floats, Ints, RoundTrips
 from roadsense.statistics import CONFIDENCE
 
@@ -61,15 +61,13 @@ def within(echoes: Echoes, inside: Bools) -> Echoes:
 def echo_loss(name: str, echoes: Echoes, confidence: float = CONFIDENCE) -> tuple[Figure, Figure, Figure]:
     """Share of requests without an echo, the one-way loss it stands for, and the mean run of lost ones."""
     both = loss_share(f"round-trip loss{name}", echoes.lost, echoes.block, confidence)
-    one = replace(
-        both, name=f"one-way loss{name} from round trips", note=_NOTE,
-        **{key: 1.0 - math.sqrt(1.0 - getattr(both, key)) for key in ("value", "low", "high")},
-    )  # fmt: skip
+    low, value, high = (1.0 - math.sqrt(1.0 - share) for share in (both.low, both.value, both.high))
+    one = Figure(f"one-way loss{name} from round trips", value, low, high, both.n, "", _NOTE)
     return both, one, mean_burst(f"round-trip burst{name}", echoes.lost, echoes.follows, echoes.block, confidence)
 
 
 def one_way_law(
-    echoes: Echoes, error_ms: float, usual_tail_ms: tuple[float, float], confidence: float = CONFIDENCE
+    echoes: Echoes, error: ClockError, usual_tail_ms: tuple[float, float], confidence: float = CONFIDENCE
 ) -> LatencyLaw | None:
     """The law of one way whose mean of two is the law of half the round trip; None with too few echoes.
 
@@ -79,7 +77,8 @@ def one_way_law(
     if there.sum() < FEWEST:
         return None
     halves = (usual_tail_ms[0] / 2.0, usual_tail_ms[1] / 2.0)
-    law = fit_latency(echoes.half_ms[there], echoes.block[there], error_ms / 2.0, halves, confidence)
+    half = ClockError(error.step_ms / 2.0, error.times)
+    law = fit_latency(echoes.half_ms[there], echoes.block[there], half, halves, confidence)
     return LatencyLaw(
         shift_ms=_scaled(law.shift_ms, 1.0), shape=_scaled(law.shape, 0.5), scale_ms=_scaled(law.scale_ms, 2.0),
         tail_probability=_scaled(law.tail_probability, 0.5), tail_from_ms=_scaled(law.tail_from_ms, 2.0),
@@ -88,5 +87,5 @@ def one_way_law(
 
 
 def _scaled(figure: Figure, factor: float) -> Figure:
-    values = {key: factor * getattr(figure, key) for key in ("value", "low", "high")}
-    return replace(figure, **values, note=figure.note or _NOTE)
+    low, value, high = (factor * share for share in (figure.low, figure.value, figure.high))
+    return replace(figure, value=value, low=low, high=high, note=figure.note or _NOTE)

@@ -52,9 +52,12 @@ def convoy_motion(stages=STAGES) -> Motion:
     wanted = table[stage, 1] * (1.0 + 0.15 * np.sign(np.sin(2 * np.pi * time_s / 40.0)))
     speed, x = np.zeros((steps, 3)), np.zeros((steps, 3))
     x[0] = (0.0, table[0, 2], table[0, 2] + table[0, 3])
-    lead = 0.0
+    ramp = np.zeros(steps)
     for i in range(1, steps):
-        lead += float(np.clip(wanted[i] - lead, -0.15, 0.12))
+        ramp[i] = ramp[i - 1] + np.clip(wanted[i] - ramp[i - 1], -0.15, 0.12)
+    smooth = np.convolve(np.pad(ramp, 20, mode="edge"), np.ones(41) / 41.0, mode="valid")  # no jerk that cars have not
+    for i in range(1, steps):
+        lead = float(smooth[i])
         aim = np.array([0.0, 0.0, lead])
         for car in (1, 0):  # each behind the one ahead, towards the stage's gap
             error = x[i - 1, car + 1] - x[i - 1, car] - table[stage[i], 2 + car]
