@@ -14,6 +14,7 @@ from roadsense.espnow.channel import is_lost, latency_s
 from roadsense.espnow.clock import STEP_S, key_of, link_of
 from roadsense.espnow.medium import list_turns, take_turns, turns_together
 from roadsense.espnow.propagation import is_too_weak
+from roadsense.espnow.recorder import record
 from roadsense.espnow.relay import EGO, choose_relayed, launch, needs, take
 from roadsense.espnow.sensors import sense
 from roadsense.espnow.state import NEVER, RING_MASK
@@ -104,13 +105,16 @@ def tell(table, car, message, generation, tick_s, since_reading_s, braking_s):
 
 
 @inlined
-def transmit(table, cars, links, flights, frames, frame_count, seed, turn, chosen, listeners, keepers, x, y, alive):
+def transmit(
+    table, cars, links, flights, frames, frame_count, world, seed, turn, chosen, listeners, keepers, x, y, alive
+):  # fmt: skip
     """Sends the frames of one turn to all that listen: the car's own beacon, then what it relays.
 
     Args:
         table: parameters in force.
         cars, links, flights: of the world, as in ``RadioState``.
         frames, frame_count: what became of every frame, as in ``RadioState``.
+        world: which one.
         seed: of the episode.
         turn: of ``TICK_DTYPE``, with its start.
         chosen: [car, n], sources of the further frames of each car.
@@ -152,34 +156,17 @@ def transmit(table, cars, links, flights, frames, frame_count, seed, turn, chose
             if lost and own and receiver == EGO:
                 cars[sender].lost += 1
             if frames.shape[0] > 0:
-                if frame_count[0] < frames.shape[0]:
-                    note = frames[frame_count[0]]
-                    note.sent_s, note.arrival_s, note.distance_m = sent_s, arrival_s, distance_m
-                    note.generation, note.sender, note.receiver = generation, sender, receiver
-                    note.source, note.hops, note.collided = source, hops, frame < turn.collided
-                frame_count[0] += 1
+                record(
+                    frames, frame_count, world, sender, receiver, source, generation, sent_s,
+                    math.inf if lost else arrival_s, distance_m, hops, frame < turn.collided,
+                )  # fmt: skip
 
 
 @inlined
 def send_all(
-    table,
-    cars,
-    links,
-    flights,
-    sent,
-    messages,
-    ticks,
-    chosen,
-    frames,
-    frame_count,
-    busy_until_s,
-    seed,
-    step,
-    x,
-    y,
-    alive,
-    transmits,
-):
+    table, cars, links, flights, sent, messages, ticks, chosen, frames, frame_count, busy_until_s, world, seed, step, x,
+    y, alive, transmits,
+):  # fmt: skip
     """Plays all turns of a step: composes them in the order of their ticks, then sends them as the medium allows.
 
     Returns when the medium is idle again.
@@ -198,8 +185,8 @@ def send_all(
         busy_until_s = take_turns(table, ticks, first, number, seed, busy_until_s)
         for one in range(first, first + number):
             transmit(
-                table, cars, links, flights, frames, frame_count, seed, ticks[one], chosen, listeners, keepers, x, y,
-                alive,
+                table, cars, links, flights, frames, frame_count, world, seed, ticks[one], chosen, listeners, keepers,
+                x, y, alive,
             )  # fmt: skip
         first += number
     return busy_until_s
@@ -272,7 +259,7 @@ def step_radio(tables, state, seeds, step, x, y, speed, accel, heading, alive, t
                 forget(cars, links, sent, c)  # another car may have had this column before
         state.busy_until_s[w] = send_all(
             table, cars, links, flights, sent, messages, state.ticks, state.relayed, state.frames, state.frame_count,
-            state.busy_until_s[w], seed, step[w], x[w], y[w], alive[w], transmits[w],
+            state.busy_until_s[w], w, seed, step[w], x[w], y[w], alive[w], transmits[w],
         )  # fmt: skip
         for c in range(1, alive.shape[1]):
             car = cars[c]

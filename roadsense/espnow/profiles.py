@@ -1,11 +1,12 @@
 """Radios by name: the shipped profiles, files, and profiles made worse on purpose.
 
-A degradation shows what the radio is worth with one flag. ``delayed`` and ``lossy`` change the profile ``convoy``:
+A degradation shows what the radio is worth with one flag. All but ``off`` change the profile ``convoy``:
 
 ======================  ==================================================================================
 ``off``                 nothing arrives, and the car's own sensors are exact
 ``delayed:<ms>``        every message arrives that much later
-``lossy:<p>,<burst>``   a share p of the beacons is lost, ``burst`` in a row on average, at every distance
+``lossy:<p>,<burst>``   a share p of the beacons is lost, ``burst`` in a row on average, on every link
+``spoofed``             every 10 s one of the cars tells for 2 s that it brakes with 8 m/s², and does not
 ======================  ==================================================================================
 """
 
@@ -20,10 +21,11 @@ from roadsense._data import params_dir
 from roadsense.errors import ParamsError, UsageError, nearest
 from roadsense.espnow.flat import from_flat, is_flat
 from roadsense.espnow.params import RadioParams, parse_params
+from roadsense.espnow.sections import Alarms
 
-OFF = "off"
+OFF, SPOOFED = "off", "spoofed"
 DEGRADED_PROFILE = "convoy"
-"""What ``delayed`` and ``lossy`` make worse."""
+"""What degradations make worse."""
 
 
 def shipped_names() -> list[str]:
@@ -33,7 +35,7 @@ def shipped_names() -> list[str]:
 
 def radio_names() -> list[str]:
     """Names of all radios; those of degradations with the figures they take."""
-    return [*shipped_names(), OFF, "delayed:<ms>", "lossy:<p>,<burst>"]
+    return [*shipped_names(), OFF, "delayed:<ms>", "lossy:<p>,<burst>", SPOOFED]
 
 
 def read_params(name_or_path: str | Path) -> RadioParams:
@@ -86,15 +88,13 @@ def _read(path: Path) -> RadioParams:
     return parse_params(text, str(path))
 
 
-def _changed(base: str, name: str, why: str, **sections: dict[str, Any]) -> RadioParams:
-    """A profile with fields of its sections replaced, under a new name; validated like a file."""
-    params = read_params(base)
-    update: dict[str, Any] = {
-        section: getattr(params, section).model_copy(update=fields) for section, fields in sections.items()
-    }
-    provenance = {**params.provenance, "degradation": why}
-    changed = params.model_copy(update={**update, "name": name, "provenance": provenance})
-    return parse_params(changed.model_dump_json(), f"radio {name!r}")
+def _changed(base: str, name: str, why: str, **sections: dict[str, Any] | None) -> RadioParams:
+    """A profile under a new name, validated like a file: fields of sections replaced, or a whole one left out."""
+    document = read_params(base).model_dump(mode="json")
+    for section, fields in sections.items():
+        document[section] = None if fields is None else {**(document[section] or {}), **fields}
+    document |= {"name": name, "provenance": {**document["provenance"], "degradation": why}}
+    return parse_params(json.dumps(document), f"radio {name!r}")
 
 
 def _off(name: str, figures: str) -> RadioParams:
@@ -113,7 +113,14 @@ def _delayed(name: str, figures: str) -> RadioParams:
 def _lossy(name: str, figures: str) -> RadioParams:
     share, burst = _figures(name, figures, ("p", "burst"))
     flat = {"from_m": (0.0,), "probability": (share,), "mean_burst": (burst,)}
-    return _changed(DEGRADED_PROFILE, name, f"loss {share:g} in bursts of {burst:g} at every distance", loss=flat)
+    why = f"loss {share:g} in bursts of {burst:g} on every link, wherever its boards are mounted"
+    return _changed(DEGRADED_PROFILE, name, why, loss=flat, placement=None)
+
+
+def _spoofed(name: str, figures: str) -> RadioParams:
+    _figures(name, figures, ())
+    why = "now and then a car tells that it brakes hard, and does not"
+    return _changed(DEGRADED_PROFILE, name, why, alarms=Alarms().model_dump())
 
 
 def _figures(name: str, text: str, wanted: tuple[str, ...]) -> list[float]:
@@ -129,5 +136,7 @@ def _figures(name: str, text: str, wanted: tuple[str, ...]) -> list[float]:
     return found
 
 
-_DEGRADATIONS: dict[str, Callable[[str, str], RadioParams]] = {OFF: _off, "delayed": _delayed, "lossy": _lossy}
+_DEGRADATIONS: dict[str, Callable[[str, str], RadioParams]] = {
+    OFF: _off, "delayed": _delayed, "lossy": _lossy, SPOOFED: _spoofed,
+}  # fmt: skip
 """By the part of a name before the colon; each gets the whole name and what stands behind the colon."""

@@ -103,6 +103,7 @@ FRAME_DTYPE = np.dtype(
         ("arrival_s", np.float64),  # inf: lost
         ("distance_m", np.float64),
         ("generation", np.int64),  # of the source
+        ("world", np.int32),
         ("sender", np.int32),
         ("receiver", np.int32),
         ("source", np.int32),  # whose message it is
@@ -186,8 +187,10 @@ class RadioState(NamedTuple):
     frame_count: NDArray[np.int64]
     """[1], how many frames there were."""
 
-    def message_of(self, world: int, car: int, generation: int) -> np.void:
-        """What a car told in one of its last ``SENT_RING`` beacons."""
+    def messages_of(
+        self, world: NDArray[np.integer], car: NDArray[np.integer], generation: NDArray[np.integer]
+    ) -> NDArray[np.void]:
+        """What cars told, [n] of ``MESSAGE_DTYPE``; each generation is one of the car's last ``SENT_RING``."""
         return self.sent[world, car, generation & RING_MASK]
 
     @classmethod

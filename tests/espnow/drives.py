@@ -22,6 +22,11 @@ def changed(name: str, **sections: dict[str, object]) -> RadioParams:
     return RadioParams.model_validate(document)
 
 
+def links_alone(name: str, **sections: dict[str, object]) -> RadioParams:
+    """A shipped parameter set of which only links are left: no common medium, nobody relays, all boards alike."""
+    return changed(name, **sections, phy=None, relays=None, placement=None)
+
+
 def with_sections(name: str, **sections: dict[str, object]) -> RadioParams:
     """A shipped parameter set with optional sections in force; what they do not state has its default."""
     document = read_params(name).model_dump(mode="json")

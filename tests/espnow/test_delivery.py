@@ -84,7 +84,7 @@ def test_one_kept_message_is_the_newest_of_three():
 
 
 def test_every_beacon_is_received_or_lost_once():
-    drive = Drive(changed("convoy", latency=SLOW), [20.0, 60.0, 120.0], seeds=(1, 2), first=0)
+    drive = Drive(changed("convoy", latency=SLOW, relays=None), [20.0, 60.0, 120.0], seeds=(1, 2), first=0)
     received, lost = np.zeros((2, 4), int), np.zeros((2, 4), int)
     for _ in drive.steps(1001):
         received += drive.state.received
@@ -105,7 +105,8 @@ def test_ticks_before_the_episode_are_not_in_the_totals():
 
 
 def test_a_lost_packet_only_ages_what_is_known():
-    drive = Drive(changed("convoy", loss={"range_m": 200.0}), [20.0], speed_mps=10.0).run(60)
+    reach = {"from_m": (0.0,), "probability": (0.0,), "mean_burst": (1.0,), "range_m": 200.0}
+    drive = Drive(changed("convoy", loss=reach), [20.0], speed_mps=10.0).run(60)
     state = drive.state
     assert state.message_count[0, 1] == 1
     before = drive.snapshot()

@@ -26,11 +26,19 @@ def test_a_loss_holds_at_every_distance_and_nothing_else_changes():
     lossy, convoy = read_params("lossy:0.3,4.6"), read_params("convoy")
     assert (lossy.loss.from_m, lossy.loss.probability, lossy.loss.mean_burst) == ((0.0,), (0.3,), (4.6,))
     assert lossy.loss.range_m == convoy.loss.range_m
-    assert without(lossy, "loss") == without(convoy, "loss")
+    assert lossy.placement is None  # or the share would be that of no link
+    assert without(lossy, "loss", "placement") == without(convoy, "loss", "placement")
+
+
+def test_spoofing_adds_false_alarms_and_nothing_else():
+    spoofed, convoy = read_params("spoofed"), read_params("convoy")
+    assert (spoofed.alarms.every_s, spoofed.alarms.lasts_s, spoofed.alarms.decel_mps2) == (10.0, 2.0, 8.0)
+    assert convoy.alarms is None
+    assert without(spoofed, "alarms") == without(convoy, "alarms")
 
 
 def test_every_degradation_is_another_radio():
-    names = ["off", "convoy", "ideal", "delayed:1", "delayed:2", "lossy:0.3,4.6", "lossy:0.3,5"]
+    names = ["off", "convoy", "ideal", "delayed:1", "delayed:2", "lossy:0.3,4.6", "lossy:0.3,5", "spoofed"]
     assert len({read_params(name).digest for name in names}) == len(names)
 
 
@@ -47,6 +55,7 @@ def test_every_degradation_is_another_radio():
         ("lossy:1.3,2", "loss.probability.0 is 1.3"),
         ("lossy:0.9,2", "mean_burst 2 is impossible at probability 0.9, state at least 10"),
         ("off:1", "radio 'off:1': give it as off"),
+        ("spoofed:2", "radio 'spoofed:2': give it as spoofed"),
         ("lossi:0.3,2", "radio 'lossi:0.3,2' is unknown; did you mean 'lossy"),
     ],
 )
@@ -61,6 +70,7 @@ def test_what_cannot_be_is_one_sentence(name, said):
 def test_all_names_are_listed_and_degradations_have_no_file(tmp_path):
     assert radio_names() == [
         "5m", "convoy", "drive", "ideal", "stationary_60_200", "off", "delayed:<ms>", "lossy:<p>,<burst>",
+        "spoofed",
     ]  # fmt: skip
     assert params_path("lossy:0.3,4.6") is None
     assert params_path("convoy").is_file()

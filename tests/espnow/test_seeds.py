@@ -6,11 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from roadsense.espnow.emulator import Emulator
 from roadsense.espnow.profiles import read_params
 from roadsense.espnow.tables import TABLE_DTYPE, fill_tables
-from tests.espnow.drives import Drive, with_sections
+from tests.espnow.drives import Drive, changed, with_sections
 
 AHEAD = [15.0, 40.0, 70.0]
 
@@ -57,8 +58,8 @@ def test_an_episode_leaves_nothing_behind():
 
 
 def test_cars_are_independent_of_each_other():
-    """Which other cars exist shifts no draw: the second peer alone on the road is the same."""
-    both, one = (Drive(read_params("convoy"), AHEAD[:2], seeds=(7,)) for _ in range(2))
+    """Which other cars exist shifts no draw: alone on the road, on its own medium, a peer is the same."""
+    both, one = (Drive(changed("convoy", phy=None, relays=None), AHEAD[:2], seeds=(7,)) for _ in range(2))
     one.alive[0, 1] = False
     both.run(200)
     one.run(200)
@@ -78,6 +79,11 @@ def test_another_process_gives_the_same_bits():
     assert here.stdout.strip() == hashlib.sha256(b"".join(seen[n].tobytes() for n in sorted(seen))).hexdigest()
 
 
+def shares(tables):
+    """Mean loss over cars, by step of the loss table: the offset of a link has twice the variance of a car's."""
+    return ndtr(tables["loss_margin"] / np.sqrt(1 + 2 * tables["placement_sd"][..., None] ** 2))
+
+
 def test_randomisation_stays_in_its_ranges_and_follows_the_seed():
     params = read_params("convoy")
     tables, plain = np.zeros(500, TABLE_DTYPE), np.zeros(1, TABLE_DTYPE)
@@ -85,8 +91,8 @@ def test_randomisation_stays_in_its_ranges_and_follows_the_seed():
     for seed in range(500):
         fill_tables(tables, seed, params, seed)
     factors = {}
+    loss = shares(tables)
     for name, (low, high) in {
-        "loss_probability": params.randomisation.loss_scale,
         "latency_shift_s": params.randomisation.latency_scale,
         "gps_sigma_m": params.randomisation.gps_sigma_scale,
         "speed_sd_mps": params.randomisation.noise_scale,
@@ -95,6 +101,9 @@ def test_randomisation_stays_in_its_ranges_and_follows_the_seed():
         assert low - 1e-9 <= factor.min() < low + 0.05 * (high - low) and factor.max() <= high + 1e-9
         assert factor.mean() == pytest.approx((low + high) / 2, rel=0.05)
         factors[name] = factor
+    factors["loss"] = loss[:, 0] / params.loss.probability[0]
+    low, high = params.randomisation.loss_scale
+    assert low - 1e-9 <= factors["loss"].min() < low + 0.05 and high - 0.05 < factors["loss"].max() <= high + 1e-9
     correlations = np.corrcoef(list(factors.values()))
     assert np.abs(correlations - np.eye(4)).max() < 0.2
     np.testing.assert_allclose(tables["tail_to_s"] / 0.06, factors["latency_shift_s"])
@@ -102,8 +111,7 @@ def test_randomisation_stays_in_its_ranges_and_follows_the_seed():
     again = np.zeros(1, TABLE_DTYPE)
     fill_tables(again, 0, params, 123)
     assert again[0].tobytes() == tables[123].tobytes() != tables[124].tobytes()
-    share, memory = tables["loss_probability"][:, 1], np.exp(0.1 * tables["loss_decay_per_s"][:, 1])
-    burst = 1 / ((1 - memory) * (1 - share))
+    burst = tables["loss_burst"][:, 1]
     assert params.loss.mean_burst[1] * 0.99 < burst.min() and burst.max() < 3.01 * params.loss.mean_burst[1]
 
 
@@ -113,6 +121,7 @@ def test_without_randomisation_tables_are_the_parameters():
     emulator.reset(1, 5, params)
     row = emulator.tables[1]
     assert row["latency_shift_s"] == params.latency.shift_ms / 1000
-    assert row["loss_probability"][:5].tolist() == [*params.loss.probability, 1.0]
+    np.testing.assert_allclose(shares(row)[:5], [*params.loss.probability, 1.0], atol=1e-12)
+    assert row["loss_burst"][:4].tolist() == list(params.loss.mean_burst)
     assert row["loss_from_m"][:5].tolist() == [*params.loss.from_m, params.loss.range_m]
     assert row["gps_sigma_m"] == params.gps.sigma_m and row["stale_after_s"] == 0.5

@@ -22,6 +22,14 @@ CASES = {
     "one medium": with_sections("drive", phy={}),
     "relays": with_sections("drive", phy={}, relays={}),
     "relays without a medium": with_sections("drive", relays={"max_hops": 1, "cone_deg": 20.0, "per_tick": 2}),
+    "placement": with_sections("convoy", placement={"link_sd": 0.8, "door_probability": 0.2}, relays={}),
+    "propagation": with_sections(
+        "drive", propagation={"sensitivity_dbm": -84.0, "shadow_corr_m": 5.0, "fading_far_from_m": 40.0}
+    ),
+    "propagation and relays": with_sections(
+        "convoy", phy={}, relays={}, propagation={"sensitivity_dbm": -76.0, "blocking_db": 4.0}
+    ),
+    "false alarms": with_sections("drive", alarms={"every_s": 3.0, "lasts_s": 1.3}, relays={}),
     "crowded": with_sections("drive", phy={"rate_kbps": 250.0, "backoff_slots": 4}, relays={}),
 }  # fmt: skip
 
@@ -61,6 +69,7 @@ def test_same_tables_every_tick(name, kept):
             for entry, message in enumerate(twin.known[c]):
                 at = 0, c, entry
                 assert (state.message_generation[at], state.message_hops[at]) == (message.generation, message.hops)
+                assert state.message_timestamp_ms[at] == message.stamp
                 values = [getattr(state, f"message_{one}")[at] for one in (*fields, "sent_s", "arrival_s")]
                 told = message.reading
                 expected = [told.x, told.y, told.speed, told.heading, told.accel, message.sent, message.arrival]
@@ -68,4 +77,4 @@ def test_same_tables_every_tick(name, kept):
                 seen += 1
                 relayed += message.hops > 0
     assert seen > 400
-    assert (relayed > 50) == (params.relays is not None)
+    assert (relayed > 20) == (params.relays is not None)

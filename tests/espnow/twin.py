@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import gammainccinv, ndtri
+from scipy.special import gammainccinv, ndtr, ndtri
 
 from roadsense.espnow.params import RadioParams
 from roadsense.philox import four_uniforms, normal_pair, uniform, uniform_pair
@@ -32,6 +32,7 @@ class Message:
     sent: float
     arrival: float
     hops: int
+    stamp: int
     reading: Reading
 
 
@@ -51,6 +52,8 @@ class Turn:
 class Link:
     bad: bool = False
     drawn_at: float = -math.inf
+    shadow: float = 0.0
+    shadow_at: float | None = None
 
 
 @dataclass
@@ -86,6 +89,15 @@ def _key(number):
     return number + 2**20
 
 
+def _gamma(shape, beyond):
+    """What a share of a gamma distribution lies beyond, read off straight lines between its quantiles."""
+    level = 0
+    while level < 15 and beyond <= 4.0 ** -(level + 1):
+        level += 1
+    edges = 4.0**-level * (1.0 - 0.75 * np.arange(33) / 32)
+    return np.interp(-beyond, -edges, gammainccinv(shape, edges))
+
+
 @dataclass
 class Car:
     """One car and its sensors."""
@@ -97,6 +109,7 @@ class Car:
     error: tuple[float, float] = (0.0, 0.0)
     fixes: int = 0
     fix_step: int = 0
+    travelled: float = 0.0
 
     def __post_init__(self):
         interval = self.params.beacon.interval_ms / 1000
@@ -105,6 +118,14 @@ class Car:
         self.phase = beacon * interval
         self.period = interval * (1 + self.params.beacon.drift_ppm_sd * 1e-6 * drift)
         self.gps_phase = fix / self.params.gps.rate_hz
+        low, high = self.params.beacon.running_s
+        self.clock = low + (high - low) * uniform(self.seed, int(Purpose.RADIO_PHASE), _key(0), self.item, 2)
+        self.margin, self.in_door = 0.0, False
+        if self.params.placement:
+            draw, _ = normal_pair(self.seed, int(Purpose.RADIO_PLACEMENT), _key(0), self.item, 0)
+            lot = uniform(self.seed, int(Purpose.RADIO_PLACEMENT), _key(0), self.item, 1)
+            self.margin = self.params.placement.link_sd / math.sqrt(2) * draw
+            self.in_door = lot < self.params.placement.door_probability
 
     def ticks(self, step):
         """(generation, time) of the beacons due in a step."""
@@ -113,13 +134,19 @@ class Car:
             yield generation, self.phase + generation * self.period
             generation += 1
 
-    def telling(self, ahead):
-        """Its reading, carried on for a time."""
+    def stamp(self, tick):
+        """A time by its own clock, which counts an interval between two of its beacons."""
+        return math.floor(1000 * (self.clock + tick * self.params.beacon.interval_ms / 1000 / self.period))
+
+    def telling(self, ahead, lying):
+        """Its reading, carried on for a time; or what it claims, if it has been lying for some time."""
         seen, ahead = self.reading, ahead if self.params.gps.extrapolate else 0.0
-        return Reading(
-            seen.x + seen.speed * ahead * math.cos(seen.heading), seen.y + seen.speed * ahead * math.sin(seen.heading),
-            seen.speed, seen.heading, seen.accel,
-        )  # fmt: skip
+        x = seen.x + seen.speed * ahead * math.cos(seen.heading)
+        y = seen.y + seen.speed * ahead * math.sin(seen.heading)
+        if lying is None:
+            return Reading(x, y, seen.speed, seen.heading, seen.accel)
+        decel = self.params.alarms.decel_mps2
+        return Reading(x, y, max(0.0, seen.speed - decel * lying), seen.heading, -decel)
 
     def sense(self, step, x, y, speed, heading, accel):
         """Makes the reading of a step."""
@@ -162,6 +189,9 @@ class World:
     def step(self, step, x, y, speed, heading, accel, transmits):
         """Moves the radio to the end of a step, then makes readings."""
         self.lost, self.fresh = [0] * len(self.cars), [0] * len(self.cars)
+        self.transmits = transmits
+        for car, pace in zip(self.cars, speed, strict=True):
+            car.travelled += 0.1 * pace
         turns = [
             Turn(tick, item, generation)
             for item, car in enumerate(self.cars)
@@ -194,7 +224,8 @@ class World:
 
     def _compose(self, turn, last_tick):
         car, relays = self.cars[turn.car], self.params.relays
-        self.told[turn.car, turn.generation] = (turn.tick, car.telling(turn.tick - last_tick))
+        told = car.telling(turn.tick - last_tick, self._lying_since(turn))
+        self.told[turn.car, turn.generation] = (turn.tick, told)
         turn.frames = [(turn.car, turn.generation, 0)]
         if relays is None:
             return
@@ -219,6 +250,18 @@ class World:
             ahead = abs(angle) <= math.radians(relays.cone_deg)
             if ahead and inbox.newest_hops < relays.max_hops and len(turn.frames) - 1 < room:
                 turn.frames.append((source, inbox.newest, inbox.newest_hops + 1))
+
+    def _lying_since(self, turn):
+        alarms = self.params.alarms
+        number = math.floor(turn.tick / alarms.every_s) if alarms else 0
+        if number < 1 or turn.tick - number * alarms.every_s >= alarms.lasts_s:
+            return None
+        lots = {
+            item: uniform(self.seed, int(Purpose.RADIO_ALARM), _key(number), item, 0)
+            for item in range(1, len(self.cars))
+            if self.transmits[item]
+        }
+        return turn.tick - number * alarms.every_s if turn.car == min(lots, key=lots.get, default=None) else None
 
     def _in_order(self, group):
         if group[0].tick >= self.idle_from:
@@ -264,7 +307,14 @@ class World:
                     0 if number == 0 else 1 + source,
                 )  # fmt: skip
                 distance = math.hypot(x[turn.car] - x[receiver], y[turn.car] - y[receiver])
-                lost = self._swallows(self.links[receiver, turn.car], fate, sent, distance) or number < turn.collided
+                lost = self._swallows((receiver, turn.car), fate, sent, distance)
+                if self.params.propagation:
+                    draws = four_uniforms(
+                        self.seed, int(Purpose.RADIO_PROPAGATION), _key(turn.generation), receiver * 2**16 + turn.car,
+                        0 if number == 0 else 1 + source,
+                    )  # fmt: skip
+                    lost |= self._is_weak((receiver, turn.car), draws, x, y, distance)
+                lost |= number < turn.collided
                 if not lost:
                     arrival = sent + self.airtime + self._latency(*further)
                     if generation in inbox.under_way:
@@ -276,27 +326,46 @@ class World:
                 if lost and number == 0 and receiver == EGO:
                     self.lost[turn.car] += 1
 
-    def _swallows(self, link, draw, sent, distance):
-        loss = self.params.loss
-        p, memory = 1.0, 0.0
+    def _swallows(self, pair, draw, sent, distance):
+        loss, placement, link = self.params.loss, self.params.placement, self.links[pair]
+        p, burst = 1.0, 1.0
         if distance < loss.range_m:
             here = max(index for index, edge in enumerate(loss.from_m) if distance >= edge)
-            p = loss.probability[here]
-            memory = max(0.0, 1 - 1 / ((1 - p) * loss.mean_burst[here])) if p < 1 else 0.0
+            p, burst = loss.probability[here], loss.mean_burst[here]
+        if placement:
+            offset = sum(self.cars[item].margin for item in pair)
+            p = ndtr(math.sqrt(1 + placement.link_sd**2) * ndtri(p) + offset)
+            if any(self.cars[item].in_door for item in pair):
+                p, burst = max(p, placement.door_loss), max(burst, placement.door_burst)
+        memory = max(0.0, 1 - 1 / ((1 - p) * burst)) if p < 1 else 0.0
         if sent > link.drawn_at:
             kept = memory ** ((sent - link.drawn_at) / 0.1)
             chance = p + (1 - p) * kept if link.bad else p - p * kept
             link.bad, link.drawn_at = p > 0 and draw < chance, sent
         return link.bad
 
+    def _is_weak(self, pair, draws, x, y, distance):
+        physics, link = self.params.propagation, self.links[pair]
+        shadow, fade, chance, _ = draws
+        travelled = sum(self.cars[item].travelled for item in pair)
+        kept = 0.0 if link.shadow_at is None else math.exp(-(travelled - link.shadow_at) / physics.shadow_corr_m)
+        link.shadow = kept * link.shadow + physics.shadow_sd_db * math.sqrt(1 - kept**2) * ndtri(shadow)
+        link.shadow_at = travelled
+        (a, b), between = (complex(x[item], y[item]) for item in pair), 0
+        for item in set(range(len(self.cars))) - set(pair):
+            seen = (complex(x[item], y[item]) - a) / (b - a)  # along and aside, in lengths of the link
+            between += 0 < seen.real < 1 and abs(seen.imag) * distance <= 1.5
+        m = physics.fading_m[distance >= physics.fading_far_from_m]
+        power = (
+            physics.power_dbm - physics.loss_1m_db - 10 * physics.exponent * math.log10(max(1.0, distance))
+            - physics.blocking_db * between + link.shadow + 10 * math.log10(_gamma(m, fade) / m)
+        )  # fmt: skip
+        return chance < 1 / (1 + math.exp((power - physics.sensitivity_dbm) / physics.error_width_db))
+
     def _latency(self, beyond, chance, place):
-        """Shift + gamma, read off straight lines between quantiles, + tail."""
+        """Shift + gamma + tail."""
         latency = self.params.latency
-        level = 0
-        while level < 15 and beyond <= 4.0 ** -(level + 1):
-            level += 1
-        edges = 4.0**-level * (1.0 - 0.75 * np.arange(33) / 32)
-        body = np.interp(-beyond, -edges, gammainccinv(latency.shape, edges))
+        body = _gamma(latency.shape, beyond)
         total = latency.shift_ms + latency.scale_ms * body
         if chance < latency.tail_probability:
             low, high = latency.tail_ms
@@ -320,5 +389,6 @@ class World:
             self.fresh[item] += 1
             if self.known[item] or before is None or generation > before:
                 sent, reading = self.told[item, generation]
-                self.known[item].append(Message(generation, sent, arrival, hops, reading))
+                stamp = self.cars[item].stamp(sent)
+                self.known[item].append(Message(generation, sent, arrival, hops, stamp, reading))
         self.known[item] = sorted(self.known[item], key=lambda message: -message.generation)[: self.kept]

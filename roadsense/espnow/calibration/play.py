@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from roadsense.espnow.state import FRAME_DTYPE, TICKS_PER_STEP
 
 BEACON_DTYPE = np.dtype(
     [
+        ("world", np.int32),
         ("car", np.int32),
         ("generation", np.int64),
         ("sent_s", np.float64),
@@ -31,7 +32,7 @@ BEACON_DTYPE = np.dtype(
 
 @dataclass(frozen=True, kw_only=True)
 class Motion:
-    """Where the cars of a drive truly are, [step, car] each; steps of 0.1 s, the first is t = 0."""
+    """Where the cars of one or many worlds truly are, [step, world, car] each; steps of 0.1 s, the first is t = 0."""
 
     x_m: NDArray[np.float64]
     y_m: NDArray[np.float64]
@@ -42,13 +43,11 @@ class Motion:
 
     @classmethod
     def straight(cls, ahead_m: NDArray[np.float64], speed_mps: float, steps: int) -> Motion:
-        """Cars one behind the other that keep their speed, eastward; ``ahead_m`` is [car], from the first."""
-        time_s = STEP_S * np.arange(steps)[:, None]
-        zero = np.zeros((steps, len(ahead_m)))
-        return cls(
-            x_m=ahead_m[None, :] + speed_mps * time_s, y_m=zero, speed_mps=np.full_like(zero, speed_mps),
-            accel_mps2=zero, heading_rad=zero,
-        )  # fmt: skip
+        """Cars that keep their speed, eastward; ``ahead_m`` is [world, car]."""
+        time_s = STEP_S * np.arange(steps)[:, None, None]
+        x_m = ahead_m[None] + speed_mps * time_s
+        zero = np.zeros_like(x_m)
+        return cls(x_m=x_m, y_m=zero, speed_mps=zero + speed_mps, accel_mps2=zero, heading_rad=zero)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,59 +55,62 @@ class Played:
     """What was sent in a drive, and what became of it."""
 
     frames: NDArray[np.void]
-    """[n] of ``FRAME_DTYPE``, in the order of sending: one row for every frame and every car that listened."""
+    """[n] of ``FRAME_DTYPE``, step by step, world by world, in the order of sending: a row for every frame and every
+    car that listened."""
     beacons: NDArray[np.void]
-    """[n] of ``BEACON_DTYPE``, in the order of sending."""
-    clock_s: NDArray[np.float64]
-    """[car], what each car's own clock shows at t = 0."""
-    clock_rate: NDArray[np.float64]
-    """[car], seconds that it counts in a second."""
+    """[n] of ``BEACON_DTYPE``, in the same order: what was told; empty unless asked for."""
+    cars: NDArray[np.void]
+    """[world, car] of ``CAR_DTYPE``: clocks, placement, counts at the end."""
 
-    def local_ms(self, car: int, t_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    def local_ms(self, car: int, t_s: NDArray[np.float64], world: int = 0) -> NDArray[np.float64]:
         """A time by a car's own clock."""
-        return np.asarray(1000.0 * (self.clock_s[car] + self.clock_rate[car] * np.asarray(t_s)))
+        clock = self.cars[world, car]
+        return np.asarray(1000.0 * (clock["clock_s"] + clock["clock_rate"] * np.asarray(t_s)))
 
 
-def play(params: RadioParams, seed: int, motion: Motion, transmits: NDArray[np.bool_] | None = None) -> Played:
+def play(
+    params: RadioParams,
+    seeds: Sequence[int],
+    motion: Motion,
+    transmits: NDArray[np.bool_] | None = None,
+    contents: bool = False,
+) -> Played:
     """Plays a drive.
 
     Args:
         params: of the radio.
-        seed: of the episode.
+        seeds: [world], of the episodes.
         motion: of the cars.
         transmits: [car], which of them have a radio; all, if not given.
+        contents: whether to keep what the beacons told.
     """
-    steps, cars = motion.x_m.shape
-    emulator = Emulator(1, cars, max_frames=cars * TICKS_PER_STEP * cars * cars)
-    emulator.reset(0, seed, params)
-    state, alive = emulator.state, np.ones((1, cars), np.bool_)
-    radios = alive if transmits is None else transmits[None]
-    frames: list[NDArray[np.void]] = []
-    beacons: list[NDArray[np.void]] = []
+    steps, worlds, cars = motion.x_m.shape
+    emulator = Emulator(worlds, cars, max_frames=worlds * cars * TICKS_PER_STEP * cars * cars)
+    for world, seed in enumerate(seeds):
+        emulator.reset(world, seed, params)
+    state, alive = emulator.state, np.ones((worlds, cars), np.bool_)
+    radios = alive if transmits is None else np.tile(transmits, (worlds, 1))
+    frames: list[NDArray[np.void]] = [np.zeros(0, FRAME_DTYPE)]
+    beacons: list[NDArray[np.void]] = [np.zeros(0, BEACON_DTYPE)]
     for step in range(steps):
         emulator.step(
-            np.array([step]), motion.x_m[step : step + 1], motion.y_m[step : step + 1],
-            motion.speed_mps[step : step + 1], motion.accel_mps2[step : step + 1],
-            motion.heading_rad[step : step + 1], alive, radios,
+            np.full(worlds, step), motion.x_m[step], motion.y_m[step], motion.speed_mps[step], motion.accel_mps2[step],
+            motion.heading_rad[step], alive, radios,
         )  # fmt: skip
         frames.append(state.frames[: state.frame_count[0]].copy())
-        beacons += _told(emulator, frames[-1])
-    return Played(
-        frames=np.concatenate(frames) if frames else np.zeros(0, FRAME_DTYPE),
-        beacons=np.concatenate(beacons) if beacons else np.zeros(0, BEACON_DTYPE),
-        clock_s=state.cars["clock_s"][0].copy(), clock_rate=state.cars["clock_rate"][0].copy(),
-    )  # fmt: skip
+        if contents:
+            beacons.append(_told(emulator, frames[-1]))
+    return Played(frames=np.concatenate(frames), beacons=np.concatenate(beacons), cars=state.cars.copy())
 
 
-def _told(emulator: Emulator, frames: NDArray[np.void]) -> Iterator[NDArray[np.void]]:
+def _told(emulator: Emulator, frames: NDArray[np.void]) -> NDArray[np.void]:
     """What the beacons among the frames of a step told."""
     own = frames[frames["sender"] == frames["source"]]
-    _, first = np.unique(own[["sender", "generation"]], return_index=True)
-    for frame in own[np.sort(first)]:
-        message = emulator.state.message_of(0, frame["sender"], frame["generation"])
-        row = np.zeros(1, BEACON_DTYPE)
-        row["car"] = frame["sender"]
-        for name in BEACON_DTYPE.names or ():
-            if name != "car":
-                row[name] = message[name]
-        yield row
+    _, first = np.unique(own[["world", "sender", "generation"]], return_index=True)
+    own = own[np.sort(first)]
+    messages = emulator.state.messages_of(own["world"], own["sender"], own["generation"])
+    told = np.zeros(len(own), BEACON_DTYPE)
+    told["world"], told["car"] = own["world"], own["sender"]
+    for name in set(BEACON_DTYPE.names or ()) - {"world", "car"}:
+        told[name] = messages[name]
+    return told
