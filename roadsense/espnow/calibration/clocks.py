@@ -108,7 +108,7 @@ def envelope(x_ms: Floats, y_ms: Floats, step_ms: float = 0.0) -> Line:
     for _ in range(_HALVES):
         half = np.concatenate([hulls[one] for one in draw.permutation(len(hulls))[: len(hulls) // 2]])
         slopes.append(lower_line(x_ms[half], y_ms[half], line.at_ms).slope)
-    stairs = step_ms / math.sqrt(3.0) / float(np.ptp(x_ms))
+    stairs = step_ms / float(np.ptp(x_ms))
     return Line(line.at_ms, line.value_ms, line.slope, math.hypot(float(np.std(slopes)), stairs))
 
 

@@ -1,8 +1,8 @@
 """Latencies of all links on one scale, and their law from the best source that the logs have.
 
 Within a pair, clocks tell the mean of both directions exactly, whatever the offset; each direction alone is only known
-up to it, and up to the point within its millisecond at which a board sends. So every direction is moved to the common
-mean of all pairs and turned level, and the law is fitted to what is left.
+up to it, and up to the point within its millisecond at which a board sends. So every direction keeps a level of its own
+while the law is fitted, and the least latency is the mean over both directions of all pairs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from roadsense.espnow.calibration.asked import Asked
 from roadsense.espnow.calibration.figures import Figure, quantile
@@ -24,7 +25,7 @@ from roadsense.statistics import CONFIDENCE
 
 _FEWEST_OF_STRETCH = 50
 _SAME_STEP = 0.9  # of the steps between stamps, where stamps always end in the same digits
-_BODY_MS = 6.0  # of mean absolute deviations above the median; what is later says nothing about a level
+_BODY = 6.0  # of mean absolute deviations above the median; what is later says nothing about a level
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,22 @@ class Pool:
 
     values_ms: Floats
     clusters: Ints
+    groups: Ints
+    """Which messages share an offset: those of one direction between two resets."""
+    weights: Floats
+    """[group], by which levels make the least latency: both directions of a pair count alike."""
     boards: int
     """How many boards sent them."""
+
+    def aligned_ms(self) -> Floats:
+        """The latencies with all groups moved to their common mean."""
+        body = np.array([_body_mean(self.values_ms[self.groups == one]) for one in range(len(self.weights))])
+        return self.values_ms - body[self.groups] + float(self.weights @ body)
+
+    def law(self, error: ClockError, asked: Asked) -> LatencyLaw:
+        return fit_latency(
+            self.values_ms, self.clusters, error, asked.usual_tail_ms, asked.confidence, self.groups, self.weights
+        )
 
 
 def clock_error(logs: LogSet) -> ClockError:
@@ -60,26 +75,23 @@ def pool(links: Sequence[Link], two_way: bool) -> Pool:
         links: all of them.
         two_way: whether those of pairs that were heard in both directions, or the others.
     """
-    parts: list[tuple[Floats, Ints]] = []
-    levels: dict[tuple[str, ...], list[tuple[float, int]]] = {}
-    senders = set()
+    values, blocks, pairs, senders = [], [], [], set()
     for place, link in enumerate(links):
         usable = np.isfinite(link.latency_ms) & link.free & (link.two_way == two_way)
         for stretch in np.unique(link.stretch[usable]).tolist():
             rows = np.flatnonzero(usable & (link.stretch == stretch))
-            if len(rows) < _FEWEST_OF_STRETCH:
-                continue
-            level, turned = _levelled(link.frame[rows].astype(np.float64), link.latency_ms[rows])
-            levels.setdefault(_pair(link, stretch), []).append((level, len(rows)))
-            parts.append((turned, link.block[rows] + 10**12 * place))
-            senders.add(link.sender)
-    if not parts:
-        return Pool(np.zeros(0), np.zeros(0, np.int64), 0)
-    means = [float(np.mean([level for level, _ in both])) for both in levels.values()]
-    weights = [sum(count for _, count in both) for both in levels.values()]
-    _, clusters = np.unique(np.concatenate([block for _, block in parts]), return_inverse=True)
-    values = np.concatenate([turned for turned, _ in parts]) + float(np.average(means, weights=weights))
-    return Pool(values, clusters, len(senders))
+            if len(rows) >= _FEWEST_OF_STRETCH:
+                values.append(_level(link.frame[rows].astype(np.float64), link.latency_ms[rows]))
+                blocks.append(link.block[rows] + 10**12 * place)
+                pairs.append(_pair(link, stretch))
+                senders.add(link.sender)
+    if not values:
+        return Pool(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), 0)
+    sizes = np.array([len(one) for one in values])
+    of_pair = {pair: sizes[[one == pair for one in pairs]] for pair in pairs}
+    weights = np.array([of_pair[pair].sum() / len(of_pair[pair]) for pair in pairs]) / sizes.sum()
+    _, clusters = np.unique(np.concatenate(blocks), return_inverse=True)
+    return Pool(np.concatenate(values), clusters, np.repeat(np.arange(len(sizes)), sizes), weights, len(senders))
 
 
 def _pair(link: Link, stretch: int) -> tuple[str, ...]:
@@ -87,14 +99,21 @@ def _pair(link: Link, stretch: int) -> tuple[str, ...]:
     return tuple(f"{name}/{epoch}" for name, epoch in sorted(ends))
 
 
-def _levelled(x: Floats, latency_ms: Floats) -> tuple[float, Floats]:
-    """Mean of a direction's body, and the latencies with the body's line taken off."""
+def _is_body(latency_ms: Floats) -> NDArray[np.bool_]:
     median = np.median(latency_ms)
-    body = latency_ms < median + _BODY_MS * np.mean(np.abs(latency_ms - median).clip(max=10.0))
+    return latency_ms < median + _BODY * float(np.mean(np.abs(latency_ms - median).clip(max=10.0)))
+
+
+def _body_mean(latency_ms: Floats) -> float:
+    return float(latency_ms[_is_body(latency_ms)].mean())
+
+
+def _level(x: Floats, latency_ms: Floats) -> Floats:
+    """Latencies of a direction with the slope of their body taken off: what is left of the clocks' drift."""
+    body = _is_body(latency_ms)
     centre = x[body].mean()
     slope = ((x[body] - centre) @ latency_ms[body]) / max(float(((x[body] - centre) ** 2).sum()), 1e-9)
-    level = float(latency_ms[body].mean())
-    return level, latency_ms - level - slope * (x - centre)
+    return latency_ms - slope * (x - centre)
 
 
 def latency_law_of(
@@ -103,7 +122,7 @@ def latency_law_of(
     """The law of latencies from the best source there is, and which that is."""
     both = pool(links, two_way=True)
     if len(both.values_ms) >= FEWEST:
-        law = fit_latency(both.values_ms, both.clusters, error, asked.usual_tail_ms, asked.confidence)
+        law = both.law(error, asked)
         phase_ms = _phase_ms(error, both.boards, asked.confidence)
         moved = {name: _widened(getattr(law, name), phase_ms) for name in ("shift_ms", "mean_ms")}
         return replace(law, **moved), "messages of both directions of pairs, whose least latency is taken as equal"
@@ -116,7 +135,7 @@ def latency_law_of(
         text = f"{len(one.values_ms)} latencies are too few; as in the profile convoy"
         findings.add("latency_not_measured", "latency", text)
         return None, "too few messages"
-    law = fit_latency(one.values_ms, one.clusters, error, asked.usual_tail_ms, asked.confidence)
+    law = one.law(error, asked)
     assumed, note = asked.least_latency_ms, "assumed, only one direction was logged"
     text = f"one-way logs cannot tell the least latency; {assumed:.3g} ms are assumed (--least-latency-ms)"
     findings.add("assumed_latency", "latency", text)
@@ -132,7 +151,7 @@ def latency_quantiles(links: Sequence[Link], error: ClockError, confidence: floa
     if len(both.values_ms) >= FEWEST:
         for share in (0.5, 0.95, 0.99):
             name = f"latency p{100 * share:.0f} as logged"
-            figure = quantile(name, both.values_ms, share, both.clusters, confidence, "ms")
+            figure = quantile(name, both.aligned_ms(), share, both.clusters, confidence, "ms")
             yield _widened(figure, _phase_ms(error, both.boards, confidence))
 
 

@@ -4,22 +4,23 @@ A clock that shows whole milliseconds shows each time up to one too low, which i
 error of the clocks is a part of the likelihood. The time of arrival may lie anywhere within its millisecond: a uniform
 error. A board whose stamps always end in the same digits sends at the same point of its millisecond, which only moves
 everything; else the time of sending adds another uniform error, and the two together are a triangle.
+
+Clocks are compared by the messages themselves, so every group of messages with its own offset has a level of its own
+in the likelihood; the shift is a stated mean of the levels.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from roadsense.espnow.calibration.figures import Figure
+from roadsense.espnow.calibration.records import Floats, Ints
 from roadsense.statistics import CONFIDENCE
-
-Floats = NDArray[np.float64]
 
 FEWEST = 200
 """With fewer latencies than this no law is fitted."""
@@ -28,6 +29,8 @@ FEWEST_IN_TAIL = 20
 """With fewer late ones the tail's range is taken as given and only its probability is estimated."""
 
 _BIN_MS = 0.05
+_NUDGE = 1e-4
+_MOST_STEPS = 60
 _FINEST_MS = 0.05
 _NAMES = ("shift", "shape", "scale", "tail probability", "tail begin", "tail end")
 
@@ -89,12 +92,25 @@ def density(x_ms: Floats, law: Floats, error: ClockError) -> Floats:
     return np.maximum((1.0 - share) * body + share * reached / max(end - begin, 1e-9), 1e-12)
 
 
+@dataclass(frozen=True)
+class _Cells:
+    """Messages that are alike as far as the likelihood goes; arrays are [cell]."""
+
+    x_ms: Floats
+    group: Ints
+    count: Ints
+    of: Ints
+    """[message], the cell of each."""
+
+
 def fit_latency(
     latencies_ms: Floats,
-    clusters: NDArray[np.int64],
+    clusters: Ints,
     error: ClockError,
     usual_tail_ms: tuple[float, float],
     confidence: float = CONFIDENCE,
+    groups: Ints | None = None,
+    weights: Floats | None = None,
 ) -> LatencyLaw:
     """Fits the law; intervals allow for latencies of one cluster being alike (sandwich covariance).
 
@@ -104,32 +120,31 @@ def fit_latency(
         error: of the clocks.
         usual_tail_ms: range of the tail, for data that has too few late messages to tell.
         confidence: of the intervals.
+        groups: [message], which messages share an offset, numbered from 0; all, if not given.
+        weights: [group], sum 1: the shift is this mean of the groups' levels.
     """
-    from scipy.optimize import minimize
-
-    cells, index, counts = np.unique(np.round(latencies_ms / _BIN_MS), return_inverse=True, return_counts=True)
-    x_ms = cells * _BIN_MS
-    start, late = _start(latencies_ms, error)
+    groups = np.zeros(len(latencies_ms), np.int64) if groups is None else groups
+    weights = np.ones(1) if weights is None else weights
+    medians = np.array([np.median(latencies_ms[groups == one]) for one in range(len(weights))])
+    start, late = _start(latencies_ms - medians[groups], error)
     free_tail = late >= FEWEST_IN_TAIL
-    if not free_tail:
-        start[4:] = usual_tail_ms
 
     def law_of(u: Floats) -> Floats:
-        tail = (u[4], u[4] + math.exp(u[5])) if free_tail else usual_tail_ms
-        share = 1.0 / (1.0 + math.exp(-u[3]))
-        return np.array([u[0], math.exp(min(u[1], 20.0)), math.exp(u[2]), share, *tail])
+        tail = (u[3], u[3] + math.exp(u[4])) if free_tail else usual_tail_ms
+        share = 1.0 / (1.0 + math.exp(-u[2]))
+        return np.array([0.0, math.exp(min(u[0], 20.0)), math.exp(u[1]), share, *tail])
 
-    def unlikely(u: Floats) -> float:
-        return -float(counts @ np.log(density(x_ms, law_of(u), error)))
+    law = [math.log(start[1]), math.log(start[2]), math.log(start[3] / (1.0 - start[3]))]
+    law += [start[4], math.log(start[5] - start[4])] if free_tail else []
+    cells = _cells(latencies_ms, groups)
+    u, covariance = _maximise(np.array([*law, *(medians + start[0])]), len(law), cells, clusters, law_of, error)
+    return _law(u, covariance, len(law), weights, law_of, len(latencies_ms), confidence)
 
-    u: Any = [start[0], math.log(start[1]), math.log(start[2]), math.log(start[3] / (1.0 - start[3]))]
-    if free_tail:
-        u += [start[4], math.log(start[5] - start[4])]
-    for _ in range(3):  # a simplex that has collapsed finds its way when it is set up anew
-        found = minimize(unlikely, u, method="Nelder-Mead", options={"maxiter": 2000, "xatol": 1e-4, "fatol": 1e-3})
-        u = found.x
-    covariance = _sandwich(u, lambda v: np.log(density(x_ms, law_of(v), error)), counts, index, clusters)
-    return _law(u, covariance, law_of, free_tail, len(latencies_ms), confidence)
+
+def _cells(latencies_ms: Floats, groups: Ints) -> _Cells:
+    key = np.round(latencies_ms / _BIN_MS).astype(np.int64)
+    pairs, of, count = np.unique(np.stack([groups, key]), axis=1, return_inverse=True, return_counts=True)
+    return _Cells(pairs[1] * _BIN_MS, pairs[0], count, np.asarray(of).ravel())
 
 
 def _start(latencies_ms: Floats, error: ClockError) -> tuple[Floats, int]:
@@ -147,47 +162,79 @@ def _start(latencies_ms: Floats, error: ClockError) -> tuple[Floats, int]:
     return np.array([shift, shape, scale, share, tail[0], max(tail[1], tail[0] + 1.0)]), len(beyond)
 
 
-def _sandwich(
-    u: Floats, log_density: Any, counts: NDArray[np.int64], index: NDArray[np.int64], clusters: NDArray[np.int64]
-) -> Floats:
-    """Covariance of the estimate: scores add up within clusters before they are squared."""
-    scores = np.empty((len(counts), len(u)))
-    for k in range(len(u)):
-        step = np.zeros(len(u))
-        step[k] = 1e-3
-        scores[:, k] = (log_density(u + step) - log_density(u - step)) / 2e-3
-    information = (scores * counts[:, None]).T @ scores
-    sums = np.stack([np.bincount(clusters, scores[index, k]) for k in range(len(u))], axis=1)
-    inverse = np.linalg.pinv(information)
-    return np.asarray(inverse @ (sums.T @ sums) @ inverse)
+def _maximise(
+    u: Floats, laws: int, cells: _Cells, clusters: Ints, law_of: Callable[[Floats], Floats], error: ClockError
+) -> tuple[Floats, Floats]:
+    """The likeliest parameters, law first, then levels, by Fisher scoring; and their covariance.
+
+    Information is the sum of squared scores; a step that gains nothing is damped until it does (Levenberg).
+    """
+
+    def log_density(v: Floats, moved_ms: float = 0.0) -> Floats:
+        return np.log(density(cells.x_ms - v[laws + cells.group] - moved_ms, law_of(v), error))
+
+    def scores_of(v: Floats) -> Floats:
+        scores = np.zeros((len(cells.count), len(v)))
+        for k in range(laws):
+            step = np.zeros(len(v))
+            step[k] = _NUDGE
+            scores[:, k] = (log_density(v + step) - log_density(v - step)) / (2.0 * _NUDGE)
+        of_level = (log_density(v, _NUDGE) - log_density(v, -_NUDGE)) / (2.0 * _NUDGE)
+        scores[np.arange(len(of_level)), laws + cells.group] = of_level
+        return scores
+
+    likelihood, damping = float(cells.count @ log_density(u)), 1e-3
+    for _ in range(_MOST_STEPS):
+        scores = scores_of(u)
+        information = (scores * cells.count[:, None]).T @ scores
+        gradient = cells.count @ scores
+        gain = 0.0
+        while damping < 1e6 and gain <= 0.0:
+            step = np.linalg.lstsq(information + damping * np.diag(np.diag(information)), gradient)[0]
+            tried = u + np.clip(step, -1.0, 1.0)
+            gain = float(cells.count @ log_density(tried)) - likelihood
+            damping *= 0.2 if gain > 0.0 else 10.0
+        if gain <= 0.0:
+            break
+        u, likelihood, damping = tried, likelihood + gain, max(damping, 1e-6)
+        if gain < 1e-4:
+            break
+    scores = scores_of(u)
+    sums = np.zeros((int(clusters.max()) + 1, len(u)))
+    np.add.at(sums, clusters, scores[cells.of])
+    inverse = np.linalg.pinv((scores * cells.count[:, None]).T @ scores)
+    return u, np.asarray(inverse @ (sums.T @ sums) @ inverse)
 
 
-def _law(u: Floats, covariance: Floats, law_of: Any, free_tail: bool, n: int, confidence: float) -> LatencyLaw:
+def _law(
+    u: Floats, covariance: Floats, laws: int, weights: Floats, law_of: Callable[[Floats], Floats], n: int,
+    confidence: float,
+) -> LatencyLaw:  # fmt: skip
     z = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
-    law, sd = law_of(u), np.sqrt(np.diag(covariance))
-    low, high = law.copy(), law.copy()
-    for k in range(len(u)):
-        step = np.zeros(len(u))
-        step[k] = z * sd[k]
-        low[k], high[k] = law_of(u - step)[k], law_of(u + step)[k]
+    half = z * np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    law, low, high = law_of(u), law_of(u - half), law_of(u + half)  # each figure hangs on its own parameter alone
+    mix = np.concatenate([np.zeros(laws), weights])
+    shift, shift_half = float(mix @ u), z * math.sqrt(mix @ covariance @ mix)
+    law[0], low[0], high[0] = shift, shift - shift_half, shift + shift_half
     note = ""
-    if free_tail:  # the end moves with both the begin and the width
-        gradient = np.zeros(len(u))
-        gradient[4], gradient[5] = 1.0, law[5] - law[4]
+    if laws == 5:
+        width = law[5] - law[4]
+        end = np.zeros(len(u))  # it moves with both the begin and the width
+        end[3], end[4] = 1.0, width
         # Beyond an edge of a uniform law lies nothing: how near the nearest value came matters more than a score.
-        nearest = (law[5] - law[4]) * math.log(2.0 / (1.0 - confidence)) / (n * law[3])
-        for k, sd_edge in ((4, sd[4]), (5, math.sqrt(gradient @ covariance @ gradient))):
-            low[k], high[k] = max(0.0, law[k] - z * sd_edge - nearest), law[k] + z * sd_edge + nearest
+        nearest = width * math.log(2.0 / (1.0 - confidence)) / (n * law[3])
+        for k, spread in ((4, half[3]), (5, z * math.sqrt(end @ covariance @ end))):
+            low[k], high[k] = max(0.0, law[k] - spread - nearest), law[k] + spread + nearest
     else:
         low[4:] = high[4:] = math.nan
-        note = "too few late messages; as in the profile convoy"
+        note = "too few late messages, as in the profile convoy"
 
     def mean_of(v: Floats) -> float:
-        shift, shape, scale, share, begin, end = law_of(v)
-        return float(shift + shape * scale + share * (begin + end) / 2.0)
+        _, shape, scale, share, begin, end = law_of(v)
+        return float(mix @ v + shape * scale + share * (begin + end) / 2.0)
 
-    slopes = np.array([(mean_of(u + step) - mean_of(u - step)) / 2e-4 for step in 1e-4 * np.eye(len(u))])
-    mean, half = mean_of(u), z * math.sqrt(slopes @ covariance @ slopes)
+    slopes = np.array([(mean_of(u + step) - mean_of(u - step)) / (2.0 * _NUDGE) for step in _NUDGE * np.eye(len(u))])
+    mean, mean_half = mean_of(u), z * math.sqrt(slopes @ covariance @ slopes)
     units, notes = ("ms", "", "ms", "", "ms", "ms"), ("", "", "", "", note, note)
     found = [
         Figure(f"latency {name}", float(law[k]), float(low[k]), float(high[k]), n, units[k], notes[k])
@@ -195,5 +242,5 @@ def _law(u: Floats, covariance: Floats, law_of: Any, free_tail: bool, n: int, co
     ]
     return LatencyLaw(
         shift_ms=found[0], shape=found[1], scale_ms=found[2], tail_probability=found[3], tail_from_ms=found[4],
-        tail_to_ms=found[5], mean_ms=Figure("latency mean", mean, mean - half, mean + half, n, "ms"),
+        tail_to_ms=found[5], mean_ms=Figure("latency mean", mean, mean - mean_half, mean + mean_half, n, "ms"),
     )  # fmt: skip

@@ -1,4 +1,8 @@
-"""Loss and bursts by distance over healthy links; links that are bad for themselves are left out by name."""
+"""Loss and bursts by distance over healthy links; links that are bad for themselves are left out by name.
+
+Frames that met another board's on the air may have collided, which the emulator plays beside the loss of a link. They
+are left out, so that they do not count twice.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +36,16 @@ class Outcomes:
 
 
 def gather(links: Sequence[Link], inside: Sequence[Bools] | None = None) -> Outcomes:
-    """The frames of some links, those of a mask each; frames whose predecessor is left out follow nobody."""
+    """Frames of some links that had the medium to themselves, within a mask each.
+
+    A frame whose predecessor is left out follows nobody.
+    """
     if not links:
         return Outcomes(np.zeros(0, np.bool_), np.zeros(0, np.bool_), np.zeros(0, np.int64))
     lost, follows, cluster = [], [], []
     senders = sorted({link.sender for link in links})
     for place, link in enumerate(links):
-        rows = np.arange(len(link.lost)) if inside is None else np.flatnonzero(inside[place])
+        rows = np.flatnonzero(link.free if inside is None else link.free & inside[place])
         lost.append(link.lost[rows])
         follows.append(link.follows[rows] & (np.diff(rows, prepend=-2) == 1))
         cluster.append(link.block[rows] + 10**12 * senders.index(link.sender))

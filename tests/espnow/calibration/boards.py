@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +68,14 @@ def convoy_motion(stages=STAGES) -> Motion:
         x[i] = x[i - 1] + STEP_S * speed[i]
     radius_m, begin_rad = 3000.0, 0.3
     heading = begin_rad + x / radius_m
-    return Motion(
-        x_m=radius_m * (np.sin(heading) - np.sin(begin_rad)), y_m=radius_m * (np.cos(begin_rad) - np.cos(heading)),
-        speed_mps=speed, accel_mps2=np.diff(speed, axis=0, prepend=speed[:1]) / STEP_S, heading_rad=heading,
-    )  # fmt: skip
+    truth = {
+        "x_m": radius_m * (np.sin(heading) - np.sin(begin_rad)),
+        "y_m": radius_m * (np.cos(begin_rad) - np.cos(heading)),
+        "speed_mps": speed,
+        "accel_mps2": np.diff(speed, axis=0, prepend=speed[:1]) / STEP_S,
+        "heading_rad": heading,
+    }
+    return Motion(**{name: values[:, None, :] for name, values in truth.items()})  # one world
 
 
 def _chain(rng: np.random.Generator, n: int, loss: float, burst: float) -> np.ndarray:
@@ -86,14 +90,14 @@ def _chain(rng: np.random.Generator, n: int, loss: float, burst: float) -> np.nd
 
 def play_drive(params: RadioParams, seed: int, faults: Faults, stages=STAGES) -> Played:
     """The drive; on the bad link whatever its chain says is lost beside what the emulator loses."""
-    played = play(params, seed, convoy_motion(stages))
+    played = play(params, [seed], convoy_motion(stages), contents=True)
     frames = played.frames.copy()
     if faults.bad_link:
         sender, receiver = (NAMES.index(name) for name in faults.bad_link)
         over = np.flatnonzero((frames["sender"] == sender) & (frames["receiver"] == receiver))
         lost = _chain(np.random.default_rng(seed), len(over), faults.bad_loss, faults.bad_burst)
         frames["arrival_s"][over[lost]] = np.inf
-    return Played(frames=frames, beacons=played.beacons, clock_s=played.clock_s, clock_rate=played.clock_rate)
+    return replace(played, frames=frames)
 
 
 def clock_ms(played: Played, faults: Faults, car: int, t_s: np.ndarray) -> np.ndarray:
