@@ -35,6 +35,8 @@ class Line:
     slope: float
     slope_sd: float = 0.0
     """Standard error of the slope."""
+    n: int = 0
+    """Messages that it rests on."""
 
     def __call__(self, x_ms: Floats | float) -> Floats | float:
         return self.value_ms + self.slope * (x_ms - self.at_ms)
@@ -102,14 +104,14 @@ def envelope(x_ms: Floats, y_ms: Floats, step_ms: float = 0.0) -> Line:
     hulls = [np.flatnonzero(block == one) for one in np.unique(block)]
     hulls = [members[lower_hull(x_ms[members], y_ms[members])] for members in hulls]
     if len(hulls) < 4:
-        return Line(line.at_ms, line.value_ms, line.slope, np.inf)
+        return Line(line.at_ms, line.value_ms, line.slope, np.inf, len(x_ms))
     draw = np.random.Generator(np.random.Philox(key=0xC10C))
     slopes = []
     for _ in range(_HALVES):
         half = np.concatenate([hulls[one] for one in draw.permutation(len(hulls))[: len(hulls) // 2]])
         slopes.append(lower_line(x_ms[half], y_ms[half], line.at_ms).slope)
     stairs = step_ms / float(np.ptp(x_ms))
-    return Line(line.at_ms, line.value_ms, line.slope, math.hypot(float(np.std(slopes)), stairs))
+    return Line(line.at_ms, line.value_ms, line.slope, math.hypot(float(np.std(slopes)), stairs), len(x_ms))
 
 
 def impossible(x_ms: Floats, y_ms: Floats) -> NDArray[np.bool_]:
@@ -134,14 +136,16 @@ def pair_clock(there: Line | None, back: Line | None, assumed_least_ms: float) -
         difference, least = _both(there, back, there.at_ms)
         turned = -back.slope * (1.0 + there.slope)
         slope, slope_sd = _better((there.slope, there.slope_sd), (turned, back.slope_sd))
-        return PairClock(Line(there.at_ms, difference, slope, slope_sd), least, True)
+        return PairClock(Line(there.at_ms, difference, slope, slope_sd, there.n + back.n), least, True)
     if there is not None:
-        line = Line(there.at_ms, there.value_ms - assumed_least_ms, there.slope, there.slope_sd)
+        line = Line(there.at_ms, there.value_ms - assumed_least_ms, there.slope, there.slope_sd, there.n)
         return PairClock(line, assumed_least_ms, False)
     assert back is not None, "a pair without a message has no clock"
     at_ms = back.at_ms + back.value_ms - assumed_least_ms
     slope = 1.0 / (1.0 + back.slope) - 1.0  # of the first clock by the second, turned round
-    return PairClock(Line(at_ms, assumed_least_ms - back.value_ms, slope, back.slope_sd), assumed_least_ms, False)
+    return PairClock(
+        Line(at_ms, assumed_least_ms - back.value_ms, slope, back.slope_sd, back.n), assumed_least_ms, False
+    )
 
 
 def _better(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:

@@ -69,13 +69,23 @@ def ratio(name: str, top: Floats, bottom: Floats, clusters: Ints, confidence: fl
         confidence: of the interval.
     """
     tops, bottoms = np.bincount(clusters, top), np.bincount(clusters, bottom)
-    used = bottoms > 0
-    value = float(tops[used].sum() / bottoms[used].sum()) if used.any() else math.nan
+    used = (tops != 0.0) | (bottoms != 0.0)
+    value = float(tops.sum() / bottoms.sum()) if bottoms.any() else math.nan
     low = high = math.nan
     if used.sum() >= FEWEST_CLUSTERS:
         labels = [str(one) for one in np.flatnonzero(used)]
         low, high = cluster_bootstrap(tops[used].tolist(), bottoms[used].tolist(), labels, confidence)
+        wider = _few_clusters(len(labels), confidence)
+        low, high = value - wider * (value - low), value + wider * (high - value)
     return Figure(name, value, low, high, len(top))
+
+
+def _few_clusters(clusters: int, confidence: float) -> float:
+    """How much wider an interval is that resampled few clusters: Student's t for the normal, n for n − 1."""
+    from scipy.stats import t
+
+    share = (1.0 + confidence) / 2.0
+    return float(t.ppf(share, clusters - 1)) / NormalDist().inv_cdf(share) * math.sqrt(clusters / (clusters - 1.0))
 
 
 def loss_share(name: str, lost: Bools, clusters: Ints, confidence: float = CONFIDENCE) -> Figure:
@@ -87,8 +97,8 @@ def loss_share(name: str, lost: Bools, clusters: Ints, confidence: float = CONFI
     figure = ratio(name, lost.astype(np.float64), np.ones(len(lost)), clusters, confidence)
     if len(lost) and lost.all() == lost.any():
         low, high = clopper_pearson(int(lost.sum()), len(lost), confidence)
-        figure = replace(figure, low=low, high=high, note="bounds as for independent frames")
-    return figure
+        return replace(figure, low=low, high=high, note="bounds as for independent frames")
+    return replace(figure, low=max(0.0, figure.low), high=min(1.0, figure.high))
 
 
 def mean_burst(name: str, lost: Bools, follows: Bools, clusters: Ints, confidence: float = CONFIDENCE) -> Figure:
@@ -168,9 +178,7 @@ def rms(
     usual = _ROBUST * float(np.median(size)) if len(size) else 0.0
     kept = (size <= _OUTLIER_SDS * usual) if usual > 0.0 else np.ones(len(size), np.bool_)
     square = ratio(name, errors[kept] ** 2, np.ones(int(kept.sum())), clusters[kept], confidence)
-    value, low, high = (
-        scale * math.sqrt(one) if one >= 0.0 else math.nan for one in (square.value, square.low, square.high)
-    )
+    value, low, high = (scale * math.sqrt(max(one, 0.0)) for one in (square.value, square.low, square.high))
     return Figure(name, value, low, high, int(kept.sum()), unit)
 
 

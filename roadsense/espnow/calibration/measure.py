@@ -73,8 +73,10 @@ def measure(logs: LogSet, asked: Asked, findings: Findings) -> Measured:
     clocks = pair_clocks(logs, matches, asked.least_latency_ms, error.step_ms, findings)
     all_links = trace_links(logs, matches, clocks, interval.value if interval else 100.0, findings)
     links, bad = split_bad(all_links, asked.edges_m, asked.excluded, findings)
-    steps = loss_by_distance(links, asked.edges_m, asked.confidence)
     echoes = round_trips.gather(logs.round_trips) if logs.round_trips else None
+    steps = loss_by_distance(links, asked.edges_m, asked.confidence)
+    if echoes and not any(step.loss for step in steps):
+        steps = round_trips.loss_steps(echoes, asked.edges_m, asked.confidence)
     echo_law = round_trips.one_way_law(echoes, error, asked.usual_tail_ms, asked.confidence) if echoes else None
     law, source = latency_law_of(all_links, echo_law, error, asked, findings)
     return Measured(
@@ -106,10 +108,10 @@ def _pairs(clocks: Clocks, error_ms: float, confidence: float) -> Iterator[Figur
         pair, line = f"{second} − {first}{stretch}", clock.difference
         half = clock.least_latency_ms + error_ms if clock.two_way else math.nan
         how = "between the envelopes of both directions" if clock.two_way else "rests on the assumed least latency"
-        yield Figure(f"clock offset {pair}", line.value_ms, line.value_ms - half, line.value_ms + half, 1, "ms",
+        yield Figure(f"clock offset {pair}", line.value_ms, line.value_ms - half, line.value_ms + half, line.n, "ms",
                      f"when {first} shows {line.at_ms:.0f} ms; {how}")  # fmt: skip
         drift, spread = 1e6 * line.slope, 1e6 * z * line.slope_sd
-        yield Figure(f"clock drift {pair}", drift, drift - spread, drift + spread, 1, "ppm")
+        yield Figure(f"clock drift {pair}", drift, drift - spread, drift + spread, line.n, "ppm")
 
 
 def _drift_sd(boards: Sequence[Board], clocks: Clocks, confidence: float) -> Figure | None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from roadsense.espnow.calibration.figures import Figure, loss_share, mean_burst
 from roadsense.espnow.calibration.latency_law import FEWEST, ClockError, LatencyLaw, fit_latency
+from roadsense.espnow.calibration.losses import FEWEST_FRAMES, LossStep, steps_of
 from roadsense.espnow.calibration.records import Bools, Floats, Ints, RoundTrips
 from roadsense.statistics import CONFIDENCE
 
@@ -64,6 +65,21 @@ def echo_loss(name: str, echoes: Echoes, confidence: float = CONFIDENCE) -> tupl
     low, value, high = (1.0 - math.sqrt(1.0 - share) for share in (both.low, both.value, both.high))
     one = Figure(f"one-way loss{name} from round trips", value, low, high, both.n, "", _NOTE)
     return both, one, mean_burst(f"round-trip burst{name}", echoes.lost, echoes.follows, echoes.block, confidence)
+
+
+def loss_steps(echoes: Echoes, edges_m: Sequence[float], confidence: float = CONFIDENCE) -> list[LossStep]:
+    """One-way loss by distance, for logs of round trips alone; all in one step where no distance was logged."""
+    if not np.isfinite(echoes.distance_m).any():
+        edges_m, echoes = edges_m[:1], replace(echoes, distance_m=np.zeros(len(echoes.lost)))
+    found, steps = [], steps_of(echoes.distance_m, edges_m)
+    for number, (begin, end) in enumerate(zip(edges_m, [*edges_m[1:], np.inf], strict=True)):
+        here = within(echoes, steps == number)
+        if len(here.lost) < FEWEST_FRAMES:
+            found.append(LossStep(begin, end, None, None))
+            continue
+        _, one, burst = echo_loss(f" at {begin:g} m and more", here, confidence)
+        found.append(LossStep(begin, end, one, burst))
+    return found
 
 
 def one_way_law(

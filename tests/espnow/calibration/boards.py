@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from roadsense.espnow.calibration.play import Motion, Played, play
 from roadsense.espnow.params import RadioParams
+from roadsense.espnow.profiles import read_params
 
 NAMES = ("V001", "V002", "V003")
 ORIGIN_DEG = (50.1, 8.6)
@@ -20,7 +22,7 @@ COLUMNS = (
 )  # fmt: skip
 STEP_S = 0.1
 
-STAGES = ((240.0, 0.0, 12.0, 24.0), (330.0, 14.0, 35.0, 38.0), (330.0, 17.0, 75.0, 76.0), (260.0, 0.0, 12.0, 24.0))
+STAGES = ((240.0, 0.0, 11.0, 31.0), (330.0, 14.0, 35.0, 38.0), (330.0, 17.0, 75.0, 76.0), (260.0, 0.0, 11.0, 31.0))
 """Seconds, speed, and the gaps behind the middle and the first car of each stage of the drive."""
 
 
@@ -38,6 +40,26 @@ class Faults:
     """A board that wrote no receptions."""
     reset: tuple[str, float, float] | None = ("V003", 700.0, 708.0)
     """A board that was off from a time and booted at another."""
+
+
+TRUTH = {
+    "beacon": {"interval_ms": 100.0, "drift_ppm_sd": 40.0},
+    "loss": {
+        "from_m": [0.0, 20.0, 50.0, 100.0], "probability": [0.05, 0.13, 0.2, 0.33],
+        "mean_burst": [1.25, 1.6, 2.0, 2.5], "range_m": 450.0,
+    },
+    "latency": {"shift_ms": 0.9, "shape": 1.0, "scale_ms": 1.4, "tail_probability": 0.006, "tail_ms": [10.0, 50.0]},
+    "gps": {"rate_hz": 1.0, "sigma_m": 1.5, "tau_s": 30.0, "extrapolate": True},
+    "noise": {"speed_mps": 0.3, "accel_mps2": 0.25, "heading_deg": 3.0},
+    "placement": None,
+}  # fmt: skip
+"""What the drive is played with, beside ``phy`` and ``relays`` of the profile convoy. Placement would give every link a
+table of its own; the gamma of shape 1 is the one that the emulator's table of quantiles has without rounding."""
+
+
+def true_params() -> RadioParams:
+    document = read_params("convoy").model_dump(mode="json") | TRUTH
+    return RadioParams.model_validate_json(json.dumps(document))
 
 
 NONE = Faults(bad_link=None, gap=None, rx_gap=None, reset=None)
