@@ -75,12 +75,12 @@ def ratio(name: str, top: Floats, bottom: Floats, clusters: Ints, confidence: fl
     if used.sum() >= FEWEST_CLUSTERS:
         labels = [str(one) for one in np.flatnonzero(used)]
         low, high = cluster_bootstrap(tops[used].tolist(), bottoms[used].tolist(), labels, confidence)
-        wider = _few_clusters(len(labels), confidence)
+        wider = wider_for_few(len(labels), confidence)
         low, high = value - wider * (value - low), value + wider * (high - value)
     return Figure(name, value, low, high, len(top))
 
 
-def _few_clusters(clusters: int, confidence: float) -> float:
+def wider_for_few(clusters: int, confidence: float) -> float:
     """How much wider an interval is that resampled few clusters: Student's t for the normal, n for n − 1."""
     from scipy.stats import t
 

@@ -18,7 +18,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from roadsense.espnow.calibration.figures import Figure
+from roadsense.espnow.calibration.figures import Figure, wider_for_few
 from roadsense.espnow.calibration.records import Floats, Ints
 from roadsense.statistics import CONFIDENCE
 
@@ -138,7 +138,8 @@ def fit_latency(
     law += [start[4], math.log(start[5] - start[4])] if free_tail else []
     cells = _cells(latencies_ms, groups)
     u, covariance = _maximise(np.array([*law, *(medians + start[0])]), len(law), cells, clusters, law_of, error)
-    return _law(u, covariance, len(law), weights, law_of, len(latencies_ms), confidence)
+    z = NormalDist().inv_cdf((1.0 + confidence) / 2.0) * wider_for_few(len(np.unique(clusters)), confidence)
+    return _law(u, covariance, len(law), weights, law_of, len(latencies_ms), confidence, z)
 
 
 def _cells(latencies_ms: Floats, groups: Ints) -> _Cells:
@@ -208,9 +209,8 @@ def _maximise(
 
 def _law(
     u: Floats, covariance: Floats, laws: int, weights: Floats, law_of: Callable[[Floats], Floats], n: int,
-    confidence: float,
+    confidence: float, z: float,
 ) -> LatencyLaw:  # fmt: skip
-    z = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
     half = z * np.sqrt(np.maximum(np.diag(covariance), 0.0))
     law, low, high = law_of(u), law_of(u - half), law_of(u + half)  # each figure hangs on its own parameter alone
     mix = np.concatenate([np.zeros(laws), weights])
