@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,3 +54,64 @@ def cluster_bootstrap(
     tail = 50.0 * (1.0 - confidence)
     low, high = np.percentile(ratios, [tail, 100.0 - tail])
     return float(low), float(high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusteredMean:
+    """A mean over items that are independent between clusters only."""
+
+    value: float
+    low: float
+    high: float
+    chance: float
+    """Two-sided probability of a mean at least so far from its expectation; 1 without one."""
+
+
+def clustered_mean(
+    values: NDArray[np.float64],
+    clusters: NDArray[Any],
+    expected: NDArray[np.float64] | None = None,
+    confidence: float = CONFIDENCE,
+) -> ClusteredMean:
+    """Mean with a cluster-robust interval (Student's t, one degree of freedom less than clusters).
+
+    Args:
+        values: [n].
+        clusters: [n], what each belongs to.
+        expected: [n], expectation of each value, where there is one: what it explains does not widen the interval.
+        confidence: of the interval.
+
+    Source: Liang and Zeger, Biometrika 73 (1986), for a mean.
+    """
+    from scipy.stats import t
+
+    _, index = np.unique(clusters, return_inverse=True)
+    count = int(index.max()) + 1
+    rest = values - (values.mean() if expected is None else expected)
+    totals = np.bincount(index, rest - rest.mean(), count)
+    spread = float(np.sqrt((totals**2).sum() * count / max(1, count - 1))) / len(values)
+    reach = float(t.ppf(0.5 + 0.5 * confidence, max(1, count - 1))) * spread
+    off = 0.0 if expected is None else abs(float(rest.mean()))
+    chance = 1.0 if off == 0.0 else 2.0 * float(t.sf(off / spread, max(1, count - 1))) if spread > 0.0 else 0.0
+    value = float(values.mean())
+    return ClusteredMean(value=value, low=value - reach, high=value + reach, chance=chance)
+
+
+def order_statistics(
+    ordered: NDArray[np.float64], share: float, confidence: float = CONFIDENCE
+) -> tuple[float, float, float]:
+    """A quantile of independent values and its distribution-free interval.
+
+    Args:
+        ordered: [n], ascending.
+        share: of the values that lie below the quantile.
+        confidence: of the interval, at the least.
+
+    Source: order statistics around a binomial count; David and Nagaraja, Order Statistics (2003), 7.1.
+    """
+    from scipy.stats import binom
+
+    n, tail = len(ordered), 0.5 * (1.0 - confidence)
+    low, high = int(binom.ppf(tail, n, share)) - 1, int(binom.ppf(1.0 - tail, n, share))
+    middle = min(n - 1, int(share * n))
+    return float(ordered[middle]), float(ordered[max(0, low)]), float(ordered[min(n - 1, high)])

@@ -239,7 +239,7 @@ class ConvoyWorlds:
             "virtual": TrafficState.zeros(self.num_worlds, max_cars),
             "targets": self.targets,
             "tables": self.emulator.tables,
-            "radio": self.emulator.state,
+            "radio": self.emulator.arrays,
             "observation": self.observation,
             "actions": self._actions,
             "active": self._active,

@@ -109,10 +109,10 @@ def _scaled(value, scale):
 @kernel
 def _shuffled_rows(world, radio, w, rows, keys):
     """Writes the used (car, message) pairs as car·k + message into ``rows`` in random order; returns their number."""
-    cars, per_peer = radio.message_x_m.shape[1], radio.message_x_m.shape[2]
+    cars, per_peer = radio.messages.shape[1], radio.messages.shape[2]
     count = 0
     for car in range(1, cars):
-        for message in range(radio.message_count[w, car]):
+        for message in range(radio.cars[w, car].messages):
             item = car * per_peer + message
             key = uniform(world.seed, _ROW_ORDER, world.step, item, 0)
             place = count
@@ -128,10 +128,11 @@ def _shuffled_rows(world, radio, w, rows, keys):
 def _heard_share(radio, w):
     """Share of the beacons expected in the last second from the peers in the table that were heard."""
     peers, heard = 0, 0
-    for car in range(1, radio.message_count.shape[1]):
-        if radio.message_count[w, car] > 0:
+    for c in range(1, radio.cars.shape[1]):
+        car = radio.cars[w, c]
+        if car.messages > 0:
             peers += 1
-            heard += radio.heard_last_second[w, car]
+            heard += car.heard_last_second
     return min(1.0, heard / (10.0 * peers)) if peers > 0 else 0.0
 
 
@@ -144,30 +145,27 @@ def observe(world, radio, w, observation, rows, keys):
     """
     ego, peers, mask = observation.ego, observation.peers, observation.peer_mask
     now = world.step * STEP_S
-    own_x, own_y = radio.reading_x_m[w, EGO], radio.reading_y_m[w, EGO]
-    own_speed, own_heading = radio.reading_speed_mps[w, EGO], radio.reading_heading_rad[w, EGO]
-    forward_x, forward_y = math.cos(own_heading), math.sin(own_heading)
-    ego[w, 0] = _scaled(own_speed, _EGO_SCALE[0])
-    ego[w, 1] = _scaled(radio.reading_accel_mps2[w, EGO], _EGO_SCALE[1])
+    own = radio.cars[w, EGO]
+    ego[w, 0] = _scaled(own.speed_mps, _EGO_SCALE[0])
+    ego[w, 1] = _scaled(own.accel_mps2, _EGO_SCALE[1])
     ego[w, 2] = _scaled(world.action, _EGO_SCALE[2])
     ego[w, 3] = _scaled(_heard_share(radio, w), _EGO_SCALE[3])
     count = _shuffled_rows(world, radio, w, rows, keys)
-    per_peer = radio.message_x_m.shape[2]
+    per_peer = radio.messages.shape[2]
     for row in range(count):
-        car, message = rows[row] // per_peer, rows[row] % per_peer
-        speed = radio.message_speed_mps[w, car, message]
-        heading = radio.message_heading_rad[w, car, message]
-        age = now - radio.message_arrival_s[w, car, message]
-        dx = radio.message_x_m[w, car, message] + speed * age * math.cos(heading) - own_x
-        dy = radio.message_y_m[w, car, message] + speed * age * math.sin(heading) - own_y
-        peers[w, row, 0] = _scaled(forward_x * dx + forward_y * dy, _PEER_SCALE[0])
-        peers[w, row, 1] = _scaled(forward_x * dy - forward_y * dx, _PEER_SCALE[1])
-        peers[w, row, 2] = _scaled(speed - own_speed, _PEER_SCALE[2])
-        peers[w, row, 3] = _scaled(math.sin(heading - own_heading), _PEER_SCALE[3])
-        peers[w, row, 4] = _scaled(math.cos(heading - own_heading), _PEER_SCALE[4])
-        peers[w, row, 5] = _scaled(radio.message_accel_mps2[w, car, message], _PEER_SCALE[5])
+        message = radio.messages[w, rows[row] // per_peer, rows[row] % per_peer]
+        age, carried = now - message.arrival_s, message.speed_mps * (now - message.arrival_s)
+        dx = message.x_m + carried * math.cos(message.heading_rad) - own.x_m
+        dy = message.y_m + carried * math.sin(message.heading_rad) - own.y_m
+        turned = message.heading_rad - own.heading_rad
+        peers[w, row, 0] = _scaled(own.along_x * dx + own.along_y * dy, _PEER_SCALE[0])
+        peers[w, row, 1] = _scaled(own.along_x * dy - own.along_y * dx, _PEER_SCALE[1])
+        peers[w, row, 2] = _scaled(message.speed_mps - own.speed_mps, _PEER_SCALE[2])
+        peers[w, row, 3] = _scaled(math.sin(turned), _PEER_SCALE[3])
+        peers[w, row, 4] = _scaled(math.cos(turned), _PEER_SCALE[4])
+        peers[w, row, 5] = _scaled(message.accel_mps2, _PEER_SCALE[5])
         peers[w, row, 6] = _scaled(age, _PEER_SCALE[6])
-        peers[w, row, 7] = _scaled(float(radio.message_hops[w, car, message]), _PEER_SCALE[7])
+        peers[w, row, 7] = _scaled(float(message.hops), _PEER_SCALE[7])
         mask[w, row] = 1
     for row in range(count, mask.shape[1]):
         if mask[w, row] == 0:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from roadsense.espnow.kernels import begin_episode, step_radio
 from roadsense.espnow.params import RadioParams
-from roadsense.espnow.state import RadioState
+from roadsense.espnow.state import RadioArrays, RadioState
 from roadsense.espnow.tables import TABLE_DTYPE, fill_tables
 
 
@@ -27,14 +27,16 @@ class Emulator:
 
     Attributes:
         tables: [world] of ``TABLE_DTYPE``, parameters in force.
-        state: what was measured and heard, rewritten in place by ``step``.
+        arrays: all that is kept, rewritten in place by ``step``; for kernels.
+        state: what was measured and heard, views of it.
         seeds: [world] uint64, episode seeds.
     """
 
     def __init__(self, num_worlds: int, max_cars: int, messages_per_peer: int = 1, max_frames: int = 0) -> None:
         self.num_worlds, self.max_cars, self.messages_per_peer = num_worlds, max_cars, messages_per_peer
         self.tables = np.zeros(num_worlds, TABLE_DTYPE)
-        self.state = RadioState.zeros(num_worlds, max_cars, messages_per_peer, max_frames)
+        self.arrays = RadioArrays.zeros(num_worlds, max_cars, messages_per_peer, max_frames)
+        self.state = RadioState.of(self.arrays)
         self.seeds = np.zeros(num_worlds, np.uint64)
         self._in_force: list[RadioParams | None] = [None] * num_worlds  # where the tables hold them as they are
         self._all = np.ones(num_worlds, np.bool_)
@@ -52,7 +54,7 @@ class Emulator:
             fill_tables(self.tables, world, params, seed if randomise else None)
             self._in_force[world] = None if randomise else params
         self.seeds[world] = seed
-        begin_episode(self.tables, self.state, self.seeds, world)
+        begin_episode(self.tables, self.arrays, self.seeds, world)
 
     def step(
         self,
@@ -68,6 +70,6 @@ class Emulator:
     ) -> None:
         """Moves the ``active`` worlds (default: all) to the end of a step; see :func:`.kernels.step_radio`."""
         step_radio(
-            self.tables, self.state, self.seeds, step, x_m, y_m, speed_mps, accel_mps2, heading_rad, alive, transmits,
+            self.tables, self.arrays, self.seeds, step, x_m, y_m, speed_mps, accel_mps2, heading_rad, alive, transmits,
             self._all if active is None else active,
         )  # fmt: skip

@@ -63,7 +63,7 @@ def begin_episode(tables, state, seeds, world):
 
     Args:
         tables: [world] of ``TABLE_DTYPE``, filled for this world.
-        state: ``RadioState``.
+        state: ``RadioArrays``.
         seeds: [world] uint64, episode seeds.
         world: which one.
     """
@@ -112,8 +112,8 @@ def transmit(
 
     Args:
         table: parameters in force.
-        cars, links, flights: of the world, as in ``RadioState``.
-        frames, frame_count: what became of every frame, as in ``RadioState``.
+        cars, links, flights: of the world, as in ``RadioArrays``.
+        frames, frame_count: what became of every frame, as in ``RadioArrays``.
         world: which one.
         seed: of the episode.
         turn: of ``TICK_DTYPE``, with its start.
@@ -235,7 +235,7 @@ def step_radio(tables, state, seeds, step, x, y, speed, accel, heading, alive, t
 
     Args:
         tables: [world] of ``TABLE_DTYPE``.
-        state: ``RadioState``, rewritten.
+        state: ``RadioArrays``, rewritten.
         seeds: [world] uint64, episode seeds.
         step: [world] int64, number of the step whose end this is: t = 0.1 s · step.
         x, y: [world, car] true position of the front bumper at its end [m].

@@ -125,13 +125,61 @@ NEVER = np.iinfo(np.int64).min
 """A generation older than all."""
 
 
+class RadioArrays(NamedTuple):
+    """All that the emulator keeps, as kernels take it; rewritten in place by every step.
+
+    Records, because one passes between kernels as a pointer while two dozen arrays cost more than the work itself.
+    """
+
+    cars: NDArray[np.void]
+    """[world, car] of ``CAR_DTYPE``."""
+    messages: NDArray[np.void]
+    """[world, car, k] of ``MESSAGE_DTYPE``: the ego's table."""
+    links: NDArray[np.void]
+    """[world, receiver, sender] of ``LINK_DTYPE``."""
+    flights: NDArray[np.void]
+    """[world, receiver, sender, slot] of ``FLIGHT_DTYPE``: copies under way, the first ``links.pending`` slots."""
+    sent: NDArray[np.void]
+    """[world, car, generation modulo SENT_RING] of ``MESSAGE_DTYPE``: what the car told."""
+    busy_until_s: NDArray[np.float64]
+    """[world], when the frame on the air ends."""
+    ticks: NDArray[np.void]
+    """Scratch of one step: turns to send, of ``TICK_DTYPE``."""
+    relayed: NDArray[np.int64]
+    """Scratch: [car, n], sources whose messages the car relays in its turn."""
+    frames: NDArray[np.void]
+    """[n] of ``FRAME_DTYPE``: every frame of the step at every car that listens; what does not fit is not kept."""
+    frame_count: NDArray[np.int64]
+    """[1], how many frames there were."""
+
+    def messages_of(
+        self, world: NDArray[np.integer], car: NDArray[np.integer], generation: NDArray[np.integer]
+    ) -> NDArray[np.void]:
+        """What cars told, [n] of ``MESSAGE_DTYPE``; each generation is one of the car's last ``SENT_RING``."""
+        return self.sent[world, car, generation & RING_MASK]
+
+    @classmethod
+    def zeros(cls, num_worlds: int, max_cars: int, messages_per_peer: int, max_frames: int = 0) -> RadioArrays:
+        return cls(
+            cars=np.zeros((num_worlds, max_cars), CAR_DTYPE),
+            messages=np.zeros((num_worlds, max_cars, messages_per_peer), MESSAGE_DTYPE),
+            links=np.zeros((num_worlds, max_cars, max_cars), LINK_DTYPE),
+            flights=np.zeros((num_worlds, max_cars, max_cars, PENDING_MESSAGES), FLIGHT_DTYPE),
+            sent=np.zeros((num_worlds, max_cars, SENT_RING), MESSAGE_DTYPE),
+            busy_until_s=np.zeros(num_worlds),
+            ticks=np.zeros(max_cars * TICKS_PER_STEP, TICK_DTYPE),
+            relayed=np.zeros((max_cars, max_cars), np.int64),
+            frames=np.zeros(max_frames, FRAME_DTYPE),
+            frame_count=np.zeros(1, np.int64),
+        )
+
+
 class RadioState(NamedTuple):
     """What the cars measured and what the ego has heard; rewritten in place by every step.
 
     Column 0 is the ego, whose reading is its own estimate of itself. ``message_*`` holds the newest messages of every
-    peer, newest generation first; entries from ``message_count`` on are meaningless. The fields up to ``cars`` are
-    views for readers: kernels work on the records behind them, because a record passes between kernels as one pointer
-    while two dozen arrays cost more than the work itself.
+    peer, newest generation first; entries from ``message_count`` on are meaningless. All are views of
+    :class:`RadioArrays`.
     """
 
     reading_x_m: NDArray[np.float64]
@@ -166,50 +214,13 @@ class RadioState(NamedTuple):
     received_total: NDArray[np.int64]
     """[world, car], sum of ``received`` over the steps after t = 0; likewise ``lost_total``."""
     lost_total: NDArray[np.int64]
-    cars: NDArray[np.void]
-    """[world, car] of ``CAR_DTYPE``."""
-    messages: NDArray[np.void]
-    """[world, car, k] of ``MESSAGE_DTYPE``: the ego's table."""
-    links: NDArray[np.void]
-    """[world, receiver, sender] of ``LINK_DTYPE``."""
-    flights: NDArray[np.void]
-    """[world, receiver, sender, slot] of ``FLIGHT_DTYPE``: copies under way, the first ``links.pending`` slots."""
-    sent: NDArray[np.void]
-    """[world, car, generation modulo SENT_RING] of ``MESSAGE_DTYPE``: what the car told."""
-    busy_until_s: NDArray[np.float64]
-    """[world], when the frame on the air ends."""
-    ticks: NDArray[np.void]
-    """Scratch of one step: turns to send, of ``TICK_DTYPE``."""
-    relayed: NDArray[np.int64]
-    """Scratch: [car, n], sources whose messages the car relays in its turn."""
-    frames: NDArray[np.void]
-    """[n] of ``FRAME_DTYPE``: every frame of the step at every car that listens; what does not fit is not kept."""
-    frame_count: NDArray[np.int64]
-    """[1], how many frames there were."""
-
-    def messages_of(
-        self, world: NDArray[np.integer], car: NDArray[np.integer], generation: NDArray[np.integer]
-    ) -> NDArray[np.void]:
-        """What cars told, [n] of ``MESSAGE_DTYPE``; each generation is one of the car's last ``SENT_RING``."""
-        return self.sent[world, car, generation & RING_MASK]
 
     @classmethod
-    def zeros(cls, num_worlds: int, max_cars: int, messages_per_peer: int, max_frames: int = 0) -> RadioState:
-        cars = np.zeros((num_worlds, max_cars), CAR_DTYPE)
-        messages = np.zeros((num_worlds, max_cars, messages_per_peer), MESSAGE_DTYPE)
+    def of(cls, arrays: RadioArrays) -> RadioState:
+        cars, messages = arrays.cars, arrays.messages
         return cls(
             **{f"reading_{name}": cars[name] for name in ("x_m", "y_m", "speed_mps", "heading_rad", "accel_mps2")},
             **{f"message_{name}": messages[name] for name in MESSAGE_DTYPE.names or ()},
             message_count=cars["messages"],
             **{name: cars[name] for name in ("heard_last_second", "received", "lost", "received_total", "lost_total")},
-            cars=cars,
-            messages=messages,
-            links=np.zeros((num_worlds, max_cars, max_cars), LINK_DTYPE),
-            flights=np.zeros((num_worlds, max_cars, max_cars, PENDING_MESSAGES), FLIGHT_DTYPE),
-            sent=np.zeros((num_worlds, max_cars, SENT_RING), MESSAGE_DTYPE),
-            busy_until_s=np.zeros(num_worlds),
-            ticks=np.zeros(max_cars * TICKS_PER_STEP, TICK_DTYPE),
-            relayed=np.zeros((max_cars, max_cars), np.int64),
-            frames=np.zeros(max_frames, FRAME_DTYPE),
-            frame_count=np.zeros(1, np.int64),
         )

@@ -358,7 +358,7 @@ def test_law_7_the_built_in_set_varies_the_radio_in_training_alone(make):
         losses[split] = []
         for seed in range(5):
             env.reset(seed=seed)
-            losses[split].append(float(env.worlds.emulator.tables["loss_probability"][0, 1]))
+            losses[split].append(float(env.worlds.emulator.tables["loss_margin"][0, 1]))
     assert len(set(losses["train"])) == 5
     assert len(set(losses["val"])) == 1
 

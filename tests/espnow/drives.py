@@ -50,7 +50,7 @@ class Drive:
         self.emulator = Emulator(*shape, messages_per_peer=kept)
         for world, seed in enumerate(seeds):
             self.emulator.reset(world, seed, params, randomise)
-        self.state = self.emulator.state
+        self.state, self.arrays = self.emulator.state, self.emulator.arrays
         self.start_x = np.zeros(shape)
         self.start_x[:, 1:cars] = ahead_m
         self.speed = np.full(shape, float(speed_mps))
@@ -91,13 +91,7 @@ class Drive:
     def snapshot(self) -> dict[str, np.ndarray]:
         """Copies of what readers see, unused message entries blanked."""
         used = np.arange(self.state.message_x_m.shape[2]) < self.state.message_count[..., None]
-        scratch = ("busy_until_s", "relayed", "frame_count")
-        views = {
-            name: array
-            for name, array in self.state._asdict().items()
-            if array.dtype.names is None and name not in scratch
-        }
         return {
             name: np.where(used, array, 0) if name.startswith("message_") and array.ndim == 3 else array.copy()
-            for name, array in views.items()
+            for name, array in self.state._asdict().items()
         }

@@ -89,7 +89,7 @@ def test_every_beacon_is_received_or_lost_once():
     for _ in drive.steps(1001):
         received += drive.state.received
         lost += drive.state.lost
-    under_way = drive.state.links["pending"][:, 0]
+    under_way = drive.arrays.links["pending"][:, 0]
     assert (np.abs(received + lost + under_way - 1000)[:, 1:] <= 1).all()
     assert (received[:, 1:] > 0).all() and (lost[:, 1:] > 0).all()
     np.testing.assert_array_equal(received, drive.state.received_total)
@@ -211,17 +211,17 @@ def test_a_late_car_begins_afresh_at_its_start():
     drive = Drive(params, [20.0, 20.0], seeds=(1, 2, 3, 4)).run(30)
     drive.alive[:, 2] = False
     drive.step()
-    assert drive.state.links["pending"][:, 0][:, 2].any()
+    assert drive.arrays.links["pending"][:, 0][:, 2].any()
     drive.alive[:, 2] = True
     drive.start_x[:, 2] = 44.0
     drive.step()
-    assert not drive.state.message_count[:, 2].any() and not drive.state.links["pending"][:, 0][:, 2].any()
+    assert not drive.state.message_count[:, 2].any() and not drive.arrays.links["pending"][:, 0][:, 2].any()
     assert not drive.state.heard_last_second[:, 2].any()
     drive.run(10)
     assert drive.state.message_count[:, 2].all()
     assert (drive.state.message_accel_mps2[:, 2, 0] >= 31).all()
     # A fresh error, not the one the column had before.
-    error = drive.state.cars["gps_error_x_m"]
+    error = drive.arrays.cars["gps_error_x_m"]
     assert (np.abs(drive.state.reading_x_m[:, 2] - 44.0 - error[:, 2]) < 1.0).all()
 
 
@@ -236,7 +236,7 @@ def test_gps_holds_or_carries_on_between_fixes():
         changes = np.diff(np.array(behind), axis=0)[20:]
         if not extrapolate:  # exactly one fix a second
             assert ((changes < 0).sum(axis=0) == 8).all()
-    phases = drive.state.cars["gps_phase_s"].ravel()
+    phases = drive.arrays.cars["gps_phase_s"].ravel()
     assert len(np.unique(phases)) == phases.size
 
 
@@ -251,19 +251,19 @@ def test_a_full_queue_is_a_loss_not_a_silence():
     drive = Drive(read_params("ideal"), [20.0])
     drive.emulator.tables["latency_shift_s"] = 5.0
     drive.run(31)
-    assert drive.state.links["pending"][:, 0][0, 1] == 8
+    assert drive.arrays.links["pending"][:, 0][0, 1] == 8
     assert drive.state.lost_total[0, 1] == 30 - 8
 
 
 def test_inactive_worlds_stand_still():
     drive = Drive(read_params("convoy"), [20.0], seeds=(1, 2)).run(30)
-    before, cars = drive.snapshot(), drive.state.cars.copy()
+    before, cars = drive.snapshot(), drive.arrays.cars.copy()
     drive.active[1] = False
     drive.run(5)
     after = drive.snapshot()
     for name, array in before.items():
         np.testing.assert_array_equal(array[1], after[name][1])
-    assert cars[1].tobytes() == drive.state.cars[1].tobytes()
+    assert cars[1].tobytes() == drive.arrays.cars[1].tobytes()
     assert not np.array_equal(before["reading_x_m"][0], after["reading_x_m"][0])
 
 

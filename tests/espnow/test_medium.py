@@ -129,11 +129,11 @@ def test_relaying_redraws_no_loss():
         "ideal", relays={}, loss={"from_m": [0.0], "probability": [0.5], "mean_burst": [1000.0], "range_m": 450.0}
     )
     drive = Drive(params, [10.0, 20.0], seeds=tuple(range(400)), speed_mps=10.0).run(40)
-    down = drive.state.links["bad"][:, 0, 1:3].all(axis=1)
+    down = drive.arrays.links["bad"][:, 0, 1:3].all(axis=1)
     assert 60 < down.sum() < 160
     before = drive.state.received_total.copy()
     drive.run(10)
-    still = down & drive.state.links["bad"][:, 0, 1:3].all(axis=1)
+    still = down & drive.arrays.links["bad"][:, 0, 1:3].all(axis=1)
     assert still.sum() > 50
     assert (drive.state.received_total - before)[still, 1:].sum() <= 0.02 * still.sum() * 20
 

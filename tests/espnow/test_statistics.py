@@ -81,7 +81,7 @@ def test_burstiness_is_kept_in_time_not_per_beacon():
     )
     drive = Drive(params, [30.0], seeds=tuple(range(400)))
     drive.run(2)
-    last_bad = np.array([drive.state.links["bad"][:, 0, 1].copy() for _ in drive.steps(500)])
+    last_bad = np.array([drive.arrays.links["bad"][:, 0, 1].copy() for _ in drive.steps(500)])
     same = (last_bad[:-1] & last_bad[1:]).sum() / last_bad[:-1].sum()
     assert same == pytest.approx(bad_probability(True, p, math.log(1 - 1 / ((1 - p) * burst)) / 0.1, 0.1), abs=0.01)
     assert drive.state.received_total[:, 1].mean() == pytest.approx(2 * 501 * (1 - p), rel=0.02)
@@ -195,7 +195,7 @@ def test_white_noise_of_the_other_sensors(name):
 
 
 def test_phases_and_periods_are_drawn_per_car():
-    cars = Drive(read_params("convoy"), [10.0] * 15, seeds=tuple(range(400))).state.cars
+    cars = Drive(read_params("convoy"), [10.0] * 15, seeds=tuple(range(400))).arrays.cars
     phases, periods = cars["beacon_phase_s"].ravel(), cars["beacon_period_s"].ravel()
     for phase, whole in ((phases, 0.1), (cars["gps_phase_s"].ravel(), 1.0)):
         assert 0.0 <= phase.min() < 0.01 * whole and 0.99 * whole < phase.max() < whole

@@ -65,7 +65,7 @@ def test_same_tables_every_tick(name, kept):
             assert (state.received[0, c], state.lost[0, c]) == (twin.arrivals[c][-1], twin.lost[c])
             assert state.heard_last_second[0, c] == sum(twin.arrivals[c][-10:])
             for other in range(cars if params.relays else 1):
-                assert state.links["pending"][0, other, c] == len(twin.inboxes[other, c].under_way)
+                assert emulator.arrays.links["pending"][0, other, c] == len(twin.inboxes[other, c].under_way)
             for entry, message in enumerate(twin.known[c]):
                 at = 0, c, entry
                 assert (state.message_generation[at], state.message_hops[at]) == (message.generation, message.hops)

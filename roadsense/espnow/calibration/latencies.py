@@ -19,8 +19,8 @@ from roadsense.espnow.calibration.asked import Asked
 from roadsense.espnow.calibration.figures import Figure, quantile
 from roadsense.espnow.calibration.findings import Findings
 from roadsense.espnow.calibration.latency_law import FEWEST, ClockError, LatencyLaw, fit_latency
-from roadsense.espnow.calibration.links import Link
 from roadsense.espnow.calibration.records import Floats, Ints, LogSet
+from roadsense.espnow.calibration.traces import Link
 from roadsense.statistics import CONFIDENCE
 
 _FEWEST_OF_STRETCH = 50

@@ -14,8 +14,8 @@ import numpy as np
 from roadsense.errors import UsageError, nearest
 from roadsense.espnow.calibration.figures import Figure, loss_share, mean_burst
 from roadsense.espnow.calibration.findings import Findings
-from roadsense.espnow.calibration.links import Link
 from roadsense.espnow.calibration.records import Bools, Floats, Ints
+from roadsense.espnow.calibration.traces import Link
 from roadsense.statistics import CONFIDENCE
 
 FEWEST_FRAMES = 200

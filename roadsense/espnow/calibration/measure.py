@@ -17,11 +17,11 @@ from roadsense.espnow.calibration.findings import Findings
 from roadsense.espnow.calibration.gps_law import GpsError, gps_error, holds_fixes
 from roadsense.espnow.calibration.latencies import clock_error, latency_law_of, latency_quantiles
 from roadsense.espnow.calibration.latency_law import ClockError, LatencyLaw
-from roadsense.espnow.calibration.links import Link, trace_links
 from roadsense.espnow.calibration.losses import LossStep, gather, loss_by_distance, split_bad
 from roadsense.espnow.calibration.matching import Clocks, match_frames, pair_clocks
 from roadsense.espnow.calibration.noise import SensorNoise, sensor_noise
 from roadsense.espnow.calibration.records import Board, LogSet
+from roadsense.espnow.calibration.traces import Link, trace_links
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,8 @@ class Played:
     """[n] of ``BEACON_DTYPE``, in the same order: what was told; empty unless asked for."""
     cars: NDArray[np.void]
     """[world, car] of ``CAR_DTYPE``: clocks, placement, counts at the end."""
+    end_s: float
+    """When the drive ended."""
 
     def local_ms(self, car: int, t_s: NDArray[np.float64], world: int = 0) -> NDArray[np.float64]:
         """A time by a car's own clock."""
@@ -88,7 +90,7 @@ def play(
     emulator = Emulator(worlds, cars, max_frames=worlds * cars * TICKS_PER_STEP * cars * cars)
     for world, seed in enumerate(seeds):
         emulator.reset(world, seed, params)
-    state, alive = emulator.state, np.ones((worlds, cars), np.bool_)
+    arrays, alive = emulator.arrays, np.ones((worlds, cars), np.bool_)
     radios = alive if transmits is None else np.tile(transmits, (worlds, 1))
     frames: list[NDArray[np.void]] = [np.zeros(0, FRAME_DTYPE)]
     beacons: list[NDArray[np.void]] = [np.zeros(0, BEACON_DTYPE)]
@@ -97,10 +99,13 @@ def play(
             np.full(worlds, step), motion.x_m[step], motion.y_m[step], motion.speed_mps[step], motion.accel_mps2[step],
             motion.heading_rad[step], alive, radios,
         )  # fmt: skip
-        frames.append(state.frames[: state.frame_count[0]].copy())
+        frames.append(arrays.frames[: arrays.frame_count[0]].copy())
         if contents:
             beacons.append(_told(emulator, frames[-1]))
-    return Played(frames=np.concatenate(frames), beacons=np.concatenate(beacons), cars=state.cars.copy())
+    return Played(
+        frames=np.concatenate(frames), beacons=np.concatenate(beacons), cars=arrays.cars.copy(),
+        end_s=(steps - 1) * STEP_S,
+    )  # fmt: skip
 
 
 def _told(emulator: Emulator, frames: NDArray[np.void]) -> NDArray[np.void]:
@@ -108,7 +113,7 @@ def _told(emulator: Emulator, frames: NDArray[np.void]) -> NDArray[np.void]:
     own = frames[frames["sender"] == frames["source"]]
     _, first = np.unique(own[["world", "sender", "generation"]], return_index=True)
     own = own[np.sort(first)]
-    messages = emulator.state.messages_of(own["world"], own["sender"], own["generation"])
+    messages = emulator.arrays.messages_of(own["world"], own["sender"], own["generation"])
     told = np.zeros(len(own), BEACON_DTYPE)
     told["world"], told["car"] = own["world"], own["sender"]
     for name in set(BEACON_DTYPE.names or ()) - {"world", "car"}:

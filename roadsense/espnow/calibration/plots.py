@@ -10,10 +10,10 @@ import numpy as np
 
 from roadsense.espnow.calibration.figures import burst_survival
 from roadsense.espnow.calibration.latencies import pool
-from roadsense.espnow.calibration.links import Link
 from roadsense.espnow.calibration.losses import FEWEST_FRAMES, LossStep, gather, steps_of
 from roadsense.espnow.calibration.measure import Measured
 from roadsense.espnow.calibration.records import Floats
+from roadsense.espnow.calibration.traces import Link
 
 _MEASURED, _PLAYED, _BAD, _LINKS = "#1f4e79", "#d9741a", "#a61e1e", "#9aa5b1"
 _FEWEST_BURSTS = 3  # a share of fewer says nothing

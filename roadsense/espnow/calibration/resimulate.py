@@ -9,11 +9,11 @@ import numpy as np
 from roadsense.espnow.calibration.axes import EARTH_M
 from roadsense.espnow.calibration.clocks import BLOCK_S
 from roadsense.espnow.calibration.latency_law import ClockError
-from roadsense.espnow.calibration.links import Link
 from roadsense.espnow.calibration.matching import local_times
 from roadsense.espnow.calibration.measure import Measured
 from roadsense.espnow.calibration.play import Motion, Played, play
 from roadsense.espnow.calibration.records import Board, Floats
+from roadsense.espnow.calibration.traces import Link
 from roadsense.espnow.clock import STEP_S
 from roadsense.espnow.params import RadioParams, parse_params
 
