@@ -98,8 +98,9 @@ def _likeness(sent: Sent, accel_mps2: Floats) -> float:
     mean = accel_mps2[:rows].reshape(-1, _STRIDE).mean(axis=1)[1:-1]
     speed = sent.speed_mps[:rows].reshape(-1, _STRIDE).mean(axis=1)
     time_s = sent.local_ms[:rows].reshape(-1, _STRIDE).mean(axis=1) / 1000.0
-    gain = (speed[2:] - speed[:-2]) / (time_s[2:] - time_s[:-2])
-    known = np.isfinite(mean) & np.isfinite(gain) & (np.abs(time_s[2:] - time_s[:-2] - 4.0) < 0.4)
+    apart_s = time_s[2:] - time_s[:-2]
+    known = np.isfinite(mean) & np.isfinite(speed[2:] - speed[:-2]) & (np.abs(apart_s - 4.0) < 0.4)
+    gain = (speed[2:] - speed[:-2]) / np.where(known, apart_s, 1.0)
     if known.sum() < _FEWEST or np.std(gain[known]) < 0.1 or np.std(mean[known]) == 0.0:
         return np.nan
     return float(np.corrcoef(mean[known], gain[known])[0, 1])

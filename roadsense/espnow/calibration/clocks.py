@@ -150,7 +150,7 @@ def pair_clock(there: Line | None, back: Line | None, assumed_least_ms: float) -
 
 def _better(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
     """The mean of two values with standard errors, weighted by their precision, and its standard error."""
-    weights = [1.0 / sd**2 if 0.0 < sd < np.inf else 0.0 for _, sd in (one, other)]
+    weights = [1.0 / max(sd, 1e-9) ** 2 if sd < np.inf else 0.0 for _, sd in (one, other)]
     if sum(weights) == 0.0:
         return (one[0] + other[0]) / 2.0, np.inf
     mean = (weights[0] * one[0] + weights[1] * other[0]) / sum(weights)

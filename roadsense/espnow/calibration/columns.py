@@ -12,6 +12,13 @@ from numpy.typing import NDArray
 
 from roadsense.espnow.calibration.findings import Findings
 
+LIMITS = {
+    "timestamp_local_ms": 1e13, "msg_timestamp": 1e13, "sent_ms": 1e13, "received_ms": 1e13, "lat": 180.0, "lon": 180.0,
+    "speed": 500.0, "heading": 720.0, "accel_x": 200.0, "accel_y": 200.0, "accel_z": 200.0, "hop_count": 255.0,
+    "distance_m": 1e5,
+}  # fmt: skip
+"""Beyond this, either way, a number cannot be meant."""
+
 Columns = dict[str, NDArray[np.float64]]
 
 
@@ -57,18 +64,19 @@ def _without_zeros(text: str, path: Path, findings: Findings) -> str:
 def numbers(
     table: dict[str, list[str]], names: Iterable[str], path: Path, findings: Findings, may_be_empty: Sequence[str] = ()
 ) -> Columns:
-    """Columns as float64, NaN for cells that hold no finite number; how many of these there are is told."""
+    """Columns as float64, NaN for cells that hold no possible number; how many of these there are is told."""
     found: Columns = {}
     bad: dict[str, int] = {}
     for name in names:
         values = _parse(table[name])
+        values[np.abs(values) > LIMITS.get(name, np.inf)] = np.nan
         found[name] = values
         count = int(np.isnan(values).sum())
         if count and name not in may_be_empty:
             bad[name] = count
     if bad:
         listed = ", ".join(f"{count} in {name}" for name, count in bad.items())
-        findings.add("bad_cells", path, f"cells without a finite number: {listed}; taken as not measured")
+        findings.add("bad_cells", path, f"cells without a possible number: {listed}; taken as not measured")
     return found
 
 

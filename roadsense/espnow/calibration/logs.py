@@ -20,6 +20,9 @@ from roadsense.espnow.calibration.records import Board, Bools, Floats, Heard, In
 RESET_MS = 1000.0
 """A clock that goes back further than this was reset; less is rows written out of order."""
 
+MOST_RESETS = 20
+"""In one file; more than that are rows out of order."""
+
 _TIMES = ("timestamp_local_ms", "msg_timestamp")
 _PLACE = ("lat", "lon", "speed")
 _OPTIONAL = ("heading", "accel_x", "accel_y", "accel_z", "hop_count")
@@ -100,10 +103,21 @@ def _usable(columns: Columns, names: NDArray[np.str_], path: Path, findings: Fin
     return usable
 
 
+def _in_order(columns: Columns, usable: Bools, path: Path, findings: Findings) -> Ints:
+    """Usable rows in the order of the file; by time where the clock goes back so often that no board resets so."""
+    rows = np.flatnonzero(usable)
+    backward = int((np.diff(columns["timestamp_local_ms"][rows]) < -RESET_MS).sum())
+    if backward <= MOST_RESETS:
+        return rows
+    findings.add("rows_out_of_order", path, f"times go back {backward} times; rows are taken in the order of time")
+    return rows[np.argsort(columns["timestamp_local_ms"][rows], kind="stable")]
+
+
 def _epochs(local_ms: Floats, path: Path, findings: Findings) -> Ints:
     epoch = np.concatenate([[0], np.cumsum(np.diff(local_ms) < -RESET_MS)]).astype(np.int64)[: len(local_ms)]
     if len(epoch) and epoch[-1] > 0:
-        findings.add("clock_reset", path, f"the clock went back {epoch[-1]} times; each part is taken by itself")
+        times = "once" if epoch[-1] == 1 else f"{epoch[-1]} times"
+        findings.add("clock_reset", path, f"the clock went back {times}, as by a reset; each part is taken by itself")
     return epoch
 
 
@@ -120,8 +134,8 @@ def _read_tx(path: Path, table: dict[str, list[str]], findings: Findings) -> tup
     if absent:
         findings.add("missing_column", path, f"has no column {', '.join(absent)}; what rests on it is not measured")
     columns = numbers(table, present, path, findings)
-    usable = _usable(columns, names, path, findings)
-    names, columns = names[usable], {name: values[usable] for name, values in columns.items()}
+    rows = _in_order(columns, _usable(columns, names, path, findings), path, findings)
+    names, columns = names[rows], {name: values[rows] for name, values in columns.items()}
     epoch, hops = _epochs(columns["timestamp_local_ms"], path, findings), _hops(columns)
     candidates, counts = np.unique(names[hops == 0], return_counts=True)
     name = str(candidates[counts.argmax()]) if len(counts) else ""
@@ -145,11 +159,11 @@ def _read_rx(path: Path, table: dict[str, list[str]], findings: Findings) -> Hea
     if "hop_count" not in table:
         findings.add("missing_column", path, "has no column hop_count; every row is taken as heard directly")
     columns = numbers(table, present, path, findings)
-    usable = _usable(columns, names, path, findings)
-    columns = {name: values[usable] for name, values in columns.items()}
+    rows = _in_order(columns, _usable(columns, names, path, findings), path, findings)
+    columns = {name: values[rows] for name, values in columns.items()}
     local_ms = columns["timestamp_local_ms"]
     return Heard(
-        _epochs(local_ms, path, findings), local_ms, names[usable], columns["msg_timestamp"], _hops(columns)
+        _epochs(local_ms, path, findings), local_ms, names[rows], columns["msg_timestamp"], _hops(columns)
     )  # fmt: skip
 
 

@@ -13,6 +13,9 @@ from roadsense.espnow.calibration.matching import Clocks, Match, local_times
 from roadsense.espnow.calibration.recording import recording
 from roadsense.espnow.calibration.records import Board, Bools, Floats, Ints, LogSet, Sent
 
+LONGEST_MS = 1000.0
+"""What is later than that was not under way: a clock or a stamp is wrong."""
+
 _CLEAR_MS = (4.0, 1.0)  # another board's frame may keep the medium busy for that long, and start that much earlier
 
 
@@ -53,7 +56,7 @@ def trace_links(
     boards = {board.name: board for board in logs.boards}
     spans = {board.name: recording(board, findings) for board in logs.boards if board.heard is not None}
     for (sender, receiver), match in sorted(matches.items()):
-        link = _trace(boards[sender], boards[receiver], match, clocks, spans[receiver], interval_ms, boards)
+        link = _trace(boards[sender], boards[receiver], match, clocks, spans[receiver], interval_ms, boards, findings)
         if len(link.lost) == 0:
             findings.add("no_overlap", link.name, "were never recorded at the same time; not used")
         else:
@@ -63,7 +66,7 @@ def trace_links(
 
 def _trace(
     sender: Board, receiver: Board, match: Match, clocks: Clocks, spans: dict[int, list[tuple[float, float]]],
-    interval_ms: float, boards: dict[str, Board],
+    interval_ms: float, boards: dict[str, Board], findings: Findings,
 ) -> Link:  # fmt: skip
     sent = sender.sent
     n = len(sent.stamp_ms)
@@ -75,6 +78,7 @@ def _trace(
         for other, local_ms in local_times(sender, receiver, clocks, epoch, sent.stamp_ms[here]).items():
             for number, (first, last) in enumerate(spans.get(other, ())):
                 inside = (local_ms >= first) & (local_ms <= last)
+                inside &= (match.epoch[here] == other) | (match.epoch[here] < 0)  # heard in another one: not in this
                 seen = here[inside]
                 observed[seen], span[seen], expected_ms[seen] = True, 1000 * other + number, local_ms[inside]
                 stretch[seen] = 1000 * epoch + other
@@ -89,6 +93,11 @@ def _trace(
     follows = (gap_ms > 0) & (gap_ms < 1.5 * interval_ms) & (np.diff(span[frame], prepend=-1) == 0)
     latency = match.arrival_ms[frame] - expected_ms[frame]
     latency[~np.isfinite(latency)] = np.nan
+    wrong = np.abs(latency) > LONGEST_MS
+    if wrong.any():
+        text = f"{int(wrong.sum())} messages seem to take more than {LONGEST_MS:g} ms; their times are not used"
+        findings.add("impossible_time", f"{sender.name}→{receiver.name}", text)
+        latency[wrong] = np.nan
     block = (sent.epoch[frame] * 1_000_000 + sent.stamp_ms[frame] // (1000.0 * BLOCK_S)).astype(np.int64)
     return Link(
         sender.name, receiver.name, frame, ~arrived[frame], follows, distance[frame], latency, free[frame],
