@@ -21,8 +21,8 @@ from roadsense.statistics import CONFIDENCE
 FEWEST = 300
 """Readings that a figure of noise needs."""
 
-_WINDOW = 31  # rows of a running median
-_STANDS_MPS, _MOVES_MPS = 0.3, 2.0
+_WINDOW = 51  # rows of a running mean or median
+_STANDS_MPS, _MOVES_MPS = 0.4, 2.0  # noise of .43 m/s, never shown negative, has a mean of .17 at rest
 _HELD = 0.3  # a sensor that repeats itself more often than this has new readings only now and then
 
 
@@ -39,25 +39,21 @@ class SensorNoise:
         return self.motion or self.rest
 
 
-def running_median(values: Floats, window: int = _WINDOW) -> Floats:
-    """Median over a window around each value; the ends repeat the first and last one."""
-    from scipy.ndimage import median_filter
-
-    return np.asarray(median_filter(values, window, mode="nearest"))
-
-
 def standing(sent: Sent) -> Bools:
     """Rows at which the board stood, with half a window to spare on each side."""
-    from scipy.ndimage import binary_erosion
+    from scipy.ndimage import binary_erosion, uniform_filter1d
 
-    still = running_median(np.nan_to_num(sent.speed_mps, nan=np.inf)) < _STANDS_MPS
-    still[1:] &= np.diff(sent.local_ms) < 1000.0
-    return np.asarray(binary_erosion(still, iterations=_WINDOW, border_value=0), np.bool_)
+    speed = np.nan_to_num(sent.speed_mps, nan=100.0)  # unknown is not standing
+    still = uniform_filter1d(speed, _WINDOW, mode="nearest") < _STANDS_MPS
+    still[1:] &= np.abs(np.diff(sent.local_ms)) < 1000.0
+    return np.asarray(binary_erosion(still, iterations=_WINDOW // 2, border_value=0), np.bool_)
 
 
 def moving(sent: Sent) -> Bools:
     """Rows at which the board moved."""
-    return running_median(np.nan_to_num(sent.speed_mps)) > _MOVES_MPS
+    from scipy.ndimage import median_filter
+
+    return np.asarray(median_filter(np.nan_to_num(sent.speed_mps), _WINDOW, mode="nearest") > _MOVES_MPS)
 
 
 def sensor_noise(boards: Sequence[Board], findings: Findings, confidence: float = CONFIDENCE) -> dict[str, SensorNoise]:

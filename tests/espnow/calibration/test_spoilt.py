@@ -85,11 +85,12 @@ def test_spoilt_logs(short_drive, tmp_path, way, seed):
             text = "\n".join(",".join(row) for row in way(rng, head, body))
         (tmp_path / path.name).write_text(text)
     findings = Findings()
+    refused = ""
     try:
         measured = measure(read_logs((tmp_path,), findings), ASKED, findings)
+        fit_params(measured, "spoilt", "spoilt logs", findings)
+        assert all(figure.text() and figure.document()["n"] >= 0 for figure in measured.figures())
     except RoadsenseError as error:
-        assert "a calibration needs" in str(error)
-        return
-    fit_params(measured, "spoilt", "spoilt logs", findings)
-    assert all(figure.text() and figure.document()["n"] >= 0 for figure in measured.figures())
+        refused = str(error)
+    assert refused == "" or "a calibration needs" in refused
     assert findings.codes() - {"relayed_rows"} or way in (_cells_wrong, _heads_swapped, _column_constant)
