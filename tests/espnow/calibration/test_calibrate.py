@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +114,17 @@ def test_without_matplotlib_the_report_has_tables_and_says_so(short_drive, tmp_p
     assert 'pip install "roadsense[train]"' in capsys.readouterr().err
     page = out.with_suffix(".html").read_text()
     assert "data:image" not in page and "matplotlib is not installed" in page and "latency scale" in page
+
+
+def test_every_finding_stands_in_the_page_on_calibration_and_no_other():
+    root = Path(__file__).parents[3]
+    sources = "".join(path.read_text() for path in (root / "roadsense/espnow/calibration").glob("*.py"))
+    said = set(re.findall(r'findings\.add\(\s*"(\w+)"', sources))
+    table = (root / "docs/calibration.md").read_text().partition("| Code |")[2].partition("\n\n")[0]
+    listed = {
+        code for row in table.splitlines() for code in re.findall(r"`(\w+)`", row.split("|")[1] if "|" in row else "")
+    }
+    assert said == listed
 
 
 def _round_trips(path, distance=True, n=12_000):
