@@ -180,6 +180,17 @@ def test_rows_that_stand_twice_count_once(logs, whole):
     assert [link.lost.sum() for link in measured.links] == [link.lost.sum() for link in whole[0].links]
 
 
+def test_frames_that_a_tx_file_lacks_are_no_losses_and_part_their_neighbours(logs, whole):
+    _rewrite(logs / "V001_tx.csv", lambda i, row: None if i % 7 == 3 else row)
+    measured, findings = _measured(logs)
+    link, reference = (next(one for one in m.links if one.name == "V001→V002") for m in (measured, whole[0]))
+    dropped = len(reference.lost) - len(link.lost)
+    assert dropped > 150
+    assert (~link.follows).sum() == pytest.approx(dropped + 1, abs=3)
+    assert link.lost.mean() == pytest.approx(reference.lost.mean(), abs=0.01)
+    assert any(text.startswith("V001→V002") for text in _texts(findings, "not_in_tx"))
+
+
 def test_a_relayed_copy_is_no_direct_reception(logs, whole):
     """What came only by a relay was lost on the direct link."""
     heard = whole[0].boards[0].heard
