@@ -97,6 +97,19 @@ def test_gps_error_of_stands_is_covered_by_its_intervals(sigma, tau_s):
     assert covered.min() >= 4  # of 6 at 95 %: fewer has probability .2 %
 
 
+def test_rounding_of_positions_is_no_error_of_the_receiver():
+    """At 50° the next float32 is .42 m further, white noise that would pass for a short correlation time."""
+    rng, boards = np.random.default_rng(5), []
+    for name in ("V001", "V002", "V003"):
+        north = np.repeat(_ornstein_uhlenbeck(rng, 600, 0.5, 200.0), 10)
+        lat = np.float32(50.0 + np.degrees(north / EARTH_M)).astype(float)
+        east = np.repeat(_ornstein_uhlenbeck(rng, 600, 0.5, 200.0), 10)
+        lon = np.round((8.0 + np.degrees(east / EARTH_M / 0.643)) * 2e5) / 2e5  # .36 m
+        boards.append(_board(np.zeros(6000), lat_deg=lat, lon_deg=lon, name=name))
+    error = gps_error(boards, 0.99)
+    assert error.sigma_m.covers(0.5) and error.tau_s.covers(200.0)
+
+
 def test_short_stands_tell_no_error():
     assert gps_error([_board(np.zeros(400))]) is None
 
