@@ -202,9 +202,16 @@ def _export(arguments: list[str]) -> None:
         RunFolder(asked.run).write_checksums()
 
 
+def _calibrate(arguments: list[str]) -> None:
+    """Fits radio parameters to the logs of boards; writes them and a report."""
+    from roadsense.espnow.calibration.calibrate import CalibrationConfig, calibrate
+
+    calibrate(_parse(CalibrationConfig, "calibrate", arguments, description=_calibrate.__doc__))
+
+
 VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "generate": _generate, "check": _check, "train": _train, "evaluate": _evaluate, "export": _export,
-    "pipeline": _pipeline,
+    "pipeline": _pipeline, "calibrate": _calibrate,
 }  # fmt: skip
 """Each verb parses its own arguments, imports what it needs only then, and may return an exit code."""
 

@@ -1,12 +1,24 @@
 """The radio stands alone: it knows nothing of traffic, environment or learning."""
 
 import ast
+import re
 from pathlib import Path
 
 import roadsense.espnow
 
 ALLOWED = {"_data", "errors", "espnow", "jit", "philox", "randomness"}
 OUTSIDE = {"numpy", "pydantic", "scipy"}
+MEASURING = {"errors", "espnow", "extras", "files", "statistics"}
+"""What calibration may use: it writes files and reports beside knowing the radio."""
+
+
+def test_calibration_knows_nothing_of_traffic_environment_or_learning():
+    imports = re.findall(
+        r"^\s*(?:from|import) roadsense\.(\w+)",
+        "\n".join(path.read_text() for path in (Path(roadsense.espnow.__file__).parent / "calibration").glob("*.py")),
+        re.MULTILINE,
+    )
+    assert set(imports) <= MEASURING
 
 
 def test_espnow_imports_only_what_lies_below_it():

@@ -1,0 +1,198 @@
+"""The logs of a drive: TX and RX files of boards, and files of round trips.
+
+A TX file has a row for every frame that its board sent, relayed ones too; an RX file a row for every frame it heard.
+Times are milliseconds of the board's own clock, which begins at its boot and agrees with nobody else's.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadsense.errors import RoadsenseError, UsageError
+from roadsense.espnow.calibration.columns import Columns, numbers, read_table
+from roadsense.espnow.calibration.findings import Findings
+from roadsense.espnow.calibration.records import Board, Bools, Floats, Heard, Ints, LogSet, RoundTrips, Sent
+
+RESET_MS = 1000.0
+"""A clock that goes back further than this was reset; less is rows written out of order."""
+
+MOST_RESETS = 20
+"""In one file; more than that are rows out of order."""
+
+_TIMES = ("timestamp_local_ms", "msg_timestamp")
+_PLACE = ("lat", "lon", "speed")
+_OPTIONAL = ("heading", "accel_x", "accel_y", "accel_z", "hop_count")
+_ROUND_TRIP = ("sequence", "sent_ms", "received_ms")
+
+
+def read_logs(places: tuple[Path, ...], findings: Findings) -> LogSet:
+    """Reads files, and all ``.csv`` files of folders and the folders in them.
+
+    Raises:
+        UsageError: a place does not exist.
+        RoadsenseError: there is no usable log; the message lists what was found.
+    """
+    tables = [(path, table) for path in _files(places) if (table := read_table(path, findings)) is not None]
+    boards: dict[str, tuple[Path, Sent, tuple[Ints, Floats]]] = {}
+    receptions: list[tuple[Path, Heard]] = []
+    trips: list[RoundTrips] = []
+    for path, table in tables:
+        match _kind(table):
+            case "tx" if _has(table, (*_TIMES, *_PLACE), path, findings):
+                name, sent, aired = _read_tx(path, table, findings)
+                if name in boards:
+                    findings.add("second_tx", path, f"is a second TX file of {name}, give one set at a time; left out")
+                elif name:
+                    boards[name] = (path, sent, aired)
+            case "rx" if _has(table, _TIMES, path, findings):
+                receptions.append((path, _read_rx(path, table, findings)))
+            case "round trips" if _has(table, _ROUND_TRIP, path, findings):
+                trips.append(_read_round_trips(path, table, findings))
+            case "":
+                findings.add("other_file", path, "has neither vehicle_id, from_vehicle_id nor sequence; left out")
+    heard = _owners({name: path for name, (path, _, _) in boards.items()}, receptions, findings)
+    for name in sorted(set(boards) - set(heard)):
+        findings.add("tx_without_rx", boards[name][0], f"there is no RX file of {name}; what it heard is unknown")
+    logs = LogSet(
+        tuple(Board(name, sent, aired, heard.get(name)) for name, (_, sent, aired) in sorted(boards.items())),
+        tuple(trips),
+    )
+    if not logs.round_trips and (not heard or len(boards) < 2):
+        told = "; ".join(map(str, findings)) or "no .csv file is there"
+        raise RoadsenseError(
+            f"{', '.join(map(str, places))}: a calibration needs the TX files of two boards and the RX file of one, "
+            f"or a file of round trips; {told}."
+        )
+    return logs
+
+
+def _files(places: tuple[Path, ...]) -> list[Path]:
+    found: set[Path] = set()
+    for place in places:
+        if not place.exists():
+            raise UsageError(f"{place}: there is no such file or folder; give the logs or their folder.")
+        found |= set(place.rglob("*.csv")) if place.is_dir() else {place}
+    return sorted(found)
+
+
+def _kind(table: dict[str, list[str]]) -> str:
+    kinds = {"from_vehicle_id": "rx", "vehicle_id": "tx", "sequence": "round trips"}
+    return next((kind for column, kind in kinds.items() if column in table), "")
+
+
+def _has(table: dict[str, list[str]], columns: tuple[str, ...], path: Path, findings: Findings) -> bool:
+    missing = [name for name in columns if name not in table]
+    if missing:
+        findings.add("missing_column", path, f"has no column {', '.join(missing)}; the file is left out")
+    return not missing
+
+
+def _names(cells: list[str]) -> NDArray[np.str_]:
+    return np.array([cell.strip() for cell in cells], np.str_)
+
+
+def _usable(columns: Columns, names: NDArray[np.str_], path: Path, findings: Findings) -> Bools:
+    """Which rows say whose message it is and when; the others are told and dropped."""
+    usable = (names != "") & np.isfinite(columns["timestamp_local_ms"]) & np.isfinite(columns["msg_timestamp"])
+    if not usable.all():
+        findings.add("rows_dropped", path, f"{int((~usable).sum())} rows lack a time or a vehicle; left out")
+    return usable
+
+
+def _in_order(columns: Columns, usable: Bools, path: Path, findings: Findings) -> Ints:
+    """Usable rows in the order of the file; by time where the clock goes back so often that no board resets so."""
+    rows = np.flatnonzero(usable)
+    backward = int((np.diff(columns["timestamp_local_ms"][rows]) < -RESET_MS).sum())
+    if backward <= MOST_RESETS:
+        return rows
+    findings.add("rows_out_of_order", path, f"times go back {backward} times; rows are taken in the order of time")
+    return rows[np.argsort(columns["timestamp_local_ms"][rows], kind="stable")]
+
+
+def _epochs(local_ms: Floats, path: Path, findings: Findings) -> Ints:
+    epoch = np.concatenate([[0], np.cumsum(np.diff(local_ms) < -RESET_MS)]).astype(np.int64)[: len(local_ms)]
+    if len(epoch) and epoch[-1] > 0:
+        times = "once" if epoch[-1] == 1 else f"{epoch[-1]} times"
+        findings.add("clock_reset", path, f"the clock went back {times}, as by a reset; each part is taken by itself")
+    return epoch
+
+
+def _hops(columns: Columns) -> Ints:
+    if "hop_count" not in columns:
+        return np.zeros(len(columns["msg_timestamp"]), np.int64)
+    return np.nan_to_num(columns["hop_count"]).astype(np.int64)
+
+
+def _read_tx(path: Path, table: dict[str, list[str]], findings: Findings) -> tuple[str, Sent, tuple[Ints, Floats]]:
+    names = _names(table["vehicle_id"])
+    present = [name for name in (*_TIMES, *_PLACE, *_OPTIONAL) if name in table]
+    absent = [name for name in _OPTIONAL if name not in table]
+    if absent:
+        findings.add("missing_column", path, f"has no column {', '.join(absent)}; what rests on it is not measured")
+    columns = numbers(table, present, path, findings)
+    rows = _in_order(columns, _usable(columns, names, path, findings), path, findings)
+    names, columns = names[rows], {name: values[rows] for name, values in columns.items()}
+    epoch, hops = _epochs(columns["timestamp_local_ms"], path, findings), _hops(columns)
+    candidates, counts = np.unique(names[hops == 0], return_counts=True)
+    name = str(candidates[counts.argmax()]) if len(counts) else ""
+    if not name:
+        findings.add("empty_file", path, "has no row of the board's own messages; left out")
+    own = (names == name) & (hops == 0)
+    if not own.all():
+        findings.add("relayed_rows", path, f"{int((~own).sum())} of {len(own)} rows relay others; {name}'s own count")
+    nothing = np.full(len(names), np.nan)
+    accel = np.stack([columns.get(f"accel_{axis}", nothing) for axis in "xyz"], axis=1)
+    sent = Sent(
+        epoch[own], columns["timestamp_local_ms"][own], columns["msg_timestamp"][own], columns["lat"][own],
+        columns["lon"][own], columns["speed"][own], columns.get("heading", nothing)[own], accel[own],
+    )  # fmt: skip
+    return name, sent, (epoch, columns["timestamp_local_ms"])
+
+
+def _read_rx(path: Path, table: dict[str, list[str]], findings: Findings) -> Heard:
+    names = _names(table["from_vehicle_id"])
+    present = [name for name in (*_TIMES, "hop_count") if name in table]
+    if "hop_count" not in table:
+        findings.add("missing_column", path, "has no column hop_count; every row is taken as heard directly")
+    columns = numbers(table, present, path, findings)
+    rows = _in_order(columns, _usable(columns, names, path, findings), path, findings)
+    columns = {name: values[rows] for name, values in columns.items()}
+    local_ms = columns["timestamp_local_ms"]
+    return Heard(
+        _epochs(local_ms, path, findings), local_ms, names[rows], columns["msg_timestamp"], _hops(columns)
+    )  # fmt: skip
+
+
+def _read_round_trips(path: Path, table: dict[str, list[str]], findings: Findings) -> RoundTrips:
+    present = [name for name in (*_ROUND_TRIP, "distance_m") if name in table]
+    columns = numbers(table, present, path, findings, may_be_empty=("received_ms",))
+    usable = np.isfinite(columns["sent_ms"])
+    peer = _names(table["peer_id"]) if "peer_id" in table else np.full(len(usable), "")
+    distance = columns.get("distance_m", np.full(len(usable), np.nan))
+    return RoundTrips(
+        path.stem, columns["sent_ms"][usable], columns["received_ms"][usable], peer[usable], distance[usable]
+    )
+
+
+def _owners(boards: dict[str, Path], receptions: list[tuple[Path, Heard]], findings: Findings) -> dict[str, Heard]:
+    """RX files by the board they belong to: the one whose TX file has the same name but for tx, or named in it."""
+    owners: dict[str, Heard] = {}
+    for path, heard in receptions:
+        pairs = [name for name, tx in boards.items() if tx.parent == path.parent and _twin(tx) == _twin(path)]
+        named = [name for name in boards if re.search(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", path.stem)]
+        name = next(iter([*pairs, *named]), None)
+        if name is None or name in owners:
+            why = "no TX file is named like it" if name is None else f"{name} has another RX file"
+            findings.add("rx_without_tx", path, f"{why}, so whose it is is unknown; left out")
+        else:
+            owners[name] = heard
+    return owners
+
+
+def _twin(path: Path) -> str:
+    """A file's name without the word that tells TX from RX."""
+    return re.sub(r"(?<![a-z])[tr]x(?![a-z])", "", path.stem.lower())

@@ -1,0 +1,275 @@
+"""Logs that are not as they should be: a named finding and a result, never a traceback."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from roadsense.errors import RoadsenseError, UsageError
+from roadsense.espnow.calibration.asked import Asked
+from roadsense.espnow.calibration.findings import Findings
+from roadsense.espnow.calibration.logs import read_logs
+from roadsense.espnow.calibration.matching import match_frames
+from roadsense.espnow.calibration.measure import measure
+from roadsense.espnow.calibration.records import Board, Heard, Sent
+
+ASKED = Asked(edges_m=(0.0, 20.0, 50.0, 100.0), least_latency_ms=2.156, usual_tail_ms=(10.0, 60.0))
+
+
+@pytest.fixture
+def logs(short_drive, tmp_path):
+    return shutil.copytree(short_drive.folder, tmp_path / "logs")
+
+
+@pytest.fixture(scope="module")
+def whole(short_drive):
+    findings = Findings()
+    return measure(read_logs((short_drive.folder,), findings), ASKED, findings), findings
+
+
+def _rewrite(path, change):
+    """Applies ``change`` to the rows of a file, as dicts."""
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    changed = [change(i, dict(row)) for i, row in enumerate(rows)]
+    changed = [row for row in changed if row is not None]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, changed[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(changed)
+
+
+def _read(folder):
+    findings = Findings()
+    return read_logs((folder,), findings), findings
+
+
+def _measured(folder):
+    logs, findings = _read(folder)
+    return measure(logs, ASKED, findings), findings
+
+
+def _texts(findings, code):
+    return [str(one) for one in findings if one.code == code]
+
+
+def test_whole_logs_have_no_findings_but_relays(whole):
+    measured, findings = whole
+    assert findings.codes() <= {"relayed_rows"}
+    assert len(measured.links) == 6
+
+
+def test_a_file_without_a_needed_column_is_left_out(logs):
+    _rewrite(logs / "V002_tx.csv", lambda i, row: {k: v for k, v in row.items() if k != "msg_timestamp"})
+    found, findings = _read(logs)
+    assert [board.name for board in found.boards] == ["V001", "V003"]
+    (text,) = _texts(findings, "missing_column")
+    assert "V002_tx.csv" in text and "msg_timestamp" in text
+    assert any("V002_rx.csv" in text for text in _texts(findings, "rx_without_tx"))
+
+
+def test_missing_optional_columns_cost_only_what_rests_on_them(logs):
+    drop = {"heading", "accel_x", "accel_y", "accel_z", "hop_count"}
+    for path in logs.glob("*.csv"):
+        _rewrite(path, lambda i, row: {k: v for k, v in row.items() if k not in drop})
+    measured, findings = _measured(logs)
+    assert measured.noise["heading_deg"].best is None and measured.noise["accel_mps2"].best is None
+    assert measured.noise["speed_mps"].best is not None
+    assert len(_texts(findings, "missing_column")) == 6
+
+
+def test_what_is_no_log_is_told_and_left_out(logs):
+    (logs / "empty.csv").write_text("")
+    (logs / "header.csv").write_text("timestamp_local_ms,msg_timestamp,vehicle_id,lat,lon,speed\n")
+    (logs / "prose.csv").write_text("These are the logs of Tuesday.\n")
+    (logs / "binary.csv").write_bytes(bytes(range(256)) * 20)
+    (logs / "semicolons.csv").write_text((logs / "V001_tx.csv").read_text().replace(",", ";"))
+    (logs / "other.csv").write_text("a,b,c\n1,2,3\n")
+    found, findings = _read(logs)
+    assert len(found.boards) == 3
+    said = {one.where.rpartition("/")[2]: one.code for one in findings if one.code != "relayed_rows"}
+    assert said == {
+        "empty.csv": "empty_file", "header.csv": "empty_file", "prose.csv": "not_csv", "binary.csv": "not_csv",
+        "semicolons.csv": "not_csv", "other.csv": "other_file",
+    }  # fmt: skip
+
+
+def test_a_card_that_lost_power_costs_its_last_row(logs, whole):
+    path = logs / "V001_rx.csv"
+    data = path.read_bytes()
+    path.write_bytes(data[:-40] + b"\0" * 512)
+    found, findings = _read(logs)
+    assert {"zero_bytes", "ragged_rows"} <= findings.codes()
+    assert len(found.boards[0].heard.local_ms) == len(whole[0].boards[0].heard.local_ms) - 1
+
+
+def test_cells_that_are_no_numbers_are_counted_and_not_used(logs, whole):
+    def spoil(i, row):
+        if i % 50 == 0:
+            row["speed"] = "nan"
+        if i % 60 == 0:
+            row["lat"] = "?"
+        if i % 70 == 0:
+            row["timestamp_local_ms"] = ""
+        return row
+
+    _rewrite(logs / "V001_tx.csv", spoil)
+    measured, findings = _measured(logs)
+    (bad,) = _texts(findings, "bad_cells")
+    assert "in speed" in bad and "in lat" in bad
+    assert "lack a time" in _texts(findings, "rows_dropped")[0]
+    for step, reference in zip(measured.steps, whole[0].steps, strict=True):
+        if reference.loss is not None:
+            assert step.loss.value == pytest.approx(reference.loss.value, rel=0.1)
+
+
+def test_swapped_coordinates_are_found_and_put_right(logs, whole):
+    _rewrite(logs / "V002_tx.csv", lambda i, row: {**row, "lat": row["lon"], "lon": row["lat"]})
+    measured, findings = _measured(logs)
+    assert [text.partition(":")[0] for text in _texts(findings, "swapped_lat_lon")] == ["V002"]
+    assert [step.loss and step.loss.value for step in measured.steps] == [
+        step.loss and step.loss.value for step in whole[0].steps
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda row: {"accel_x": row["accel_y"], "accel_y": row["accel_x"]}, "accel_axes"),
+        (lambda row: {"accel_x": f"{-float(row['accel_x'])}", "accel_y": f"{-float(row['accel_y'])}"}, "accel_axes"),
+        (lambda row: {"accel_x": row["accel_z"], "accel_z": row["accel_x"]}, "gravity_not_on_z"),
+    ],
+)
+def test_swapped_axes_of_acceleration_are_found(logs, whole, change, code):
+    _rewrite(logs / "V003_tx.csv", lambda i, row: {**row, **change(row)})
+    measured, findings = _measured(logs)
+    assert [text.partition(":")[0] for text in _texts(findings, code)] == ["V003"]
+    noise, reference = measured.noise["accel_mps2"].motion, whole[0].noise["accel_mps2"].motion
+    assert noise.value == pytest.approx(reference.value, rel=0.05)
+    assert (noise.n == reference.n) == (code == "accel_axes"), "put right, or left out"
+
+
+def test_speed_in_kmh_is_found(logs, whole):
+    _rewrite(logs / "V001_tx.csv", lambda i, row: {**row, "speed": f"{3.6 * float(row['speed']):.4f}"})
+    measured, findings = _measured(logs)
+    assert "speed_in_kmh" in findings.codes()
+    assert measured.noise["speed_mps"].motion.value == pytest.approx(whole[0].noise["speed_mps"].motion.value, rel=0.01)
+
+
+def test_a_held_sensor_is_told(logs):
+    held = {}
+
+    def hold(i, row):
+        held.update(speed=row["speed"]) if i % 10 == 0 or not held else None
+        return {**row, **held}
+
+    _rewrite(logs / "V001_tx.csv", hold)
+    assert any("speed_mps" in text for text in _texts(_measured(logs)[1], "held_values"))
+
+
+def test_rows_that_stand_twice_count_once(logs, whole):
+    path = logs / "V001_rx.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], *(line for line in lines[1:] for _ in (0, 1))]))
+    measured, findings = _measured(logs)
+    assert len(_texts(findings, "duplicate_rows")) == 2
+    assert [link.lost.sum() for link in measured.links] == [link.lost.sum() for link in whole[0].links]
+
+
+def test_frames_that_a_tx_file_lacks_are_no_losses_and_part_their_neighbours(logs, whole):
+    _rewrite(logs / "V001_tx.csv", lambda i, row: None if i % 7 == 3 else row)
+    measured, findings = _measured(logs)
+    link, reference = (next(one for one in m.links if one.name == "V001→V002") for m in (measured, whole[0]))
+    dropped = len(reference.lost) - len(link.lost)
+    assert dropped > 150
+    assert (~link.follows).sum() == pytest.approx(dropped + 1, abs=3)
+    assert link.lost.mean() == pytest.approx(reference.lost.mean(), abs=0.01)
+    assert any(text.startswith("V001→V002") for text in _texts(findings, "not_in_tx"))
+
+
+def test_a_relayed_copy_is_no_direct_reception(logs, whole):
+    """What came only by a relay was lost on the direct link."""
+    heard = whole[0].boards[0].heard
+    relayed = int(((heard.source == "V003") & (heard.hops > 0)).sum())
+    assert relayed > 20
+    _rewrite(logs / "V001_rx.csv", lambda i, row: {**row, "hop_count": "0"})
+    named = {link.name: link.lost.mean() for link in _measured(logs)[0].links}
+    reference = {link.name: link.lost.mean() for link in whole[0].links}
+    assert named["V003→V001"] < reference["V003→V001"] - 0.02
+
+
+def test_an_rx_file_that_nobody_owns_is_left_out(logs):
+    (logs / "V003_rx.csv").rename(logs / "strange_rx.csv")
+    found, findings = _read(logs)
+    assert found.boards[2].heard is None
+    assert {"rx_without_tx", "tx_without_rx"} <= findings.codes()
+
+
+@pytest.mark.parametrize(
+    "names", [("tx_{}.csv", "rx_{}.csv"), ("{}-TX-2.csv", "{}-RX-2.csv"), ("log_tx_{}.csv", "{}.csv")]
+)
+def test_ways_to_name_files(logs, names):
+    for board in ("V001", "V002", "V003"):
+        for old, new in zip(("{}_tx.csv", "{}_rx.csv"), names, strict=True):
+            (logs / old.format(board)).rename(logs / new.format(board))
+    found, _ = _read(logs)
+    assert [(board.name, board.heard is not None) for board in found.boards] == [
+        ("V001", True), ("V002", True), ("V003", True),
+    ]  # fmt: skip
+
+
+def test_two_tx_files_of_one_board(logs):
+    shutil.copy(logs / "V001_tx.csv", logs / "V001_again_tx.csv")
+    assert "second_tx" in _read(logs)[1].codes()
+
+
+def test_one_direction_alone_rests_on_an_assumption_that_is_told(logs):
+    for board in ("V002", "V003"):
+        (logs / f"{board}_rx.csv").unlink()
+    logs, findings = _read(logs)
+    measured = measure(logs, replace(ASKED, confidence=0.999), findings)
+    assert {"tx_without_rx", "one_way", "assumed_latency"} <= findings.codes()
+    assert measured.latency.shift_ms.value == 2.156
+    assert np.isnan(measured.latency.shift_ms.low) and "assumed" in measured.latency.shift_ms.note
+    assert measured.latency.scale_ms.covers(1.4)
+    assert {link.name for link in measured.links} == {"V002→V001", "V003→V001"}
+
+
+def test_no_logs_at_all(tmp_path, logs):
+    with pytest.raises(UsageError, match="there is no such file or folder"):
+        read_logs((tmp_path / "nowhere",), Findings())
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(RoadsenseError, match=r"needs the TX files of two boards.*no \.csv file is there"):
+        read_logs((tmp_path / "bare",), Findings())
+    with pytest.raises(RoadsenseError, match="tx_without_rx"):
+        read_logs((logs / "V001_tx.csv",), Findings())
+
+
+def _sent(stamps, epochs):
+    empty = np.full(len(stamps), np.nan)
+    stamps = np.array(stamps, float)
+    return Sent(np.array(epochs), stamps, stamps, empty, empty, empty, empty, np.stack([empty] * 3, axis=1))
+
+
+def _board(stamps, local_ms, hops=None):
+    n = len(stamps)
+    heard = Heard(np.zeros(n, int), np.array(local_ms, float), np.array(["A"] * n), np.array(stamps, float),
+                  np.zeros(n, int) if hops is None else np.array(hops))  # fmt: skip
+    return Board("B", _sent([], []), (np.zeros(0, int), np.zeros(0)), heard)
+
+
+def test_stamps_that_come_again_after_a_reset_are_told_apart():
+    sent = _sent([5000, 5100, 5200, 5300, 800, 900, 5000, 5100], [0, 0, 0, 0, 1, 1, 1, 1])
+    match = match_frames(sent, _board([5000, 5200, 900, 5000], [10, 210, 9000, 13100]), "A", Findings())
+    expected = [10, np.nan, 210, np.nan, np.nan, 9000, 13100, np.nan]
+    assert np.array_equal(match.arrival_ms, expected, equal_nan=True)
+
+
+def test_a_receiver_that_slept_through_a_reset_hears_the_second_part():
+    sent = _sent([5000, 5100, 5200, 830, 930, 1030], [0, 0, 0, 1, 1, 1])
+    match = match_frames(sent, _board([830, 930], [10, 110]), "A", Findings())
+    assert np.array_equal(match.arrival_ms, [np.nan] * 3 + [10, 110, np.nan], equal_nan=True)
