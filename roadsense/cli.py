@@ -16,6 +16,7 @@ import tyro
 
 from roadsense.errors import (
     EXIT_ERROR,
+    EXIT_GATE_FAILED,
     EXIT_INPUT_MISMATCH,
     EXIT_OK,
     EXIT_RESUMABLE,
@@ -202,11 +203,40 @@ def _export(arguments: list[str]) -> None:
         RunFolder(asked.run).write_checksums()
 
 
-def _calibrate(arguments: list[str]) -> None:
-    """Fits radio parameters to the logs of boards; writes them and a report."""
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Plays radio parameters with 2 to 8 cars, estimates them again, and judges all figures as one family."""
+
+    verify: str
+    """Parameters: a profile, a degradation, or a JSON file."""
+    json: Path | None = None
+    """Where to write all figures."""
+
+
+def _calibrate(arguments: list[str]) -> int | None:
+    """Fits radio parameters to logs of boards; with --verify PARAMS, proves that the emulator plays what they say."""
+    if any(argument.partition("=")[0] == "--verify" for argument in arguments):
+        return _verify(arguments)
     from roadsense.espnow.calibration.calibrate import CalibrationConfig, calibrate
 
     calibrate(_parse(CalibrationConfig, "calibrate", arguments, description=_calibrate.__doc__))
+    return EXIT_OK
+
+
+def _verify(arguments: list[str]) -> int:
+    asked = _parse(Verify, "calibrate", arguments)
+    from roadsense.espnow.calibration.verify import table, verify
+    from roadsense.espnow.profiles import read_params
+    from roadsense.files import refuse_unwritable, write_json
+
+    params = read_params(asked.verify)
+    if asked.json is not None:
+        refuse_unwritable(asked.json)
+    verdict = verify(params, progress=True)
+    print(table(verdict))
+    if asked.json is not None:
+        write_json(asked.json, verdict.document())
+    return EXIT_GATE_FAILED if verdict.outside else EXIT_OK
 
 
 VERBS: dict[str, Callable[[list[str]], int | None]] = {

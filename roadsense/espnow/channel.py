@@ -45,7 +45,7 @@ def quantile(quantiles, row, beyond):
     """The value that a share ``beyond``, in (0, 1), of a distribution lies above; ``row`` is its table."""
     upper = beyond < 0.5
     share = 2.0 * beyond if upper else 2.0 - 2.0 * beyond
-    exponent: int = (np.float64(share).view(np.int64) >> 52) - 1023  # a loop over levels would be mispredicted
+    exponent = int(np.float64(share).view(np.int64) >> 52) - 1023  # a loop over levels would be mispredicted
     level = min(max(-(exponent + 1) >> 1, 0), _LEVELS - 1)
     place = min((1.0 - share * float(1 << (2 * level))) * (_CELLS / 0.75), _CELLS - 1e-9)
     cell = int(place)

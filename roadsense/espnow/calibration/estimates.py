@@ -23,7 +23,7 @@ _ONE_TURN_S = 0.02  # frames that a car sends in one go follow each other within
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class Comparison:
     """One figure as the parameters state it and as the emulator plays it."""
 
     name: str
@@ -41,7 +41,7 @@ class Figure:
     relays: bool = False
 
 
-def of_drive(params: RadioParams, played: Played, relays: bool) -> Iterator[Figure]:
+def of_drive(params: RadioParams, played: Played, relays: bool) -> Iterator[Comparison]:
     """All figures of a drive of many worlds."""
     rows = by_link(played, params)
     yield from _of_links(params, rows)
@@ -52,7 +52,7 @@ def of_drive(params: RadioParams, played: Played, relays: bool) -> Iterator[Figu
     yield from _of_table(played)
 
 
-def _of_links(params: RadioParams, rows: LinkFrames) -> Iterator[Figure]:
+def _of_links(params: RadioParams, rows: LinkFrames) -> Iterator[Comparison]:
     """Loss, bursts and independence of the links, by step of the loss table; collisions left out."""
     one = _take(rows, rows.own)
     generation = one.frames["generation"]
@@ -74,7 +74,7 @@ def _of_links(params: RadioParams, rows: LinkFrames) -> Iterator[Figure]:
     yield from _of_pairs(one)
 
 
-def _of_pairs(one: LinkFrames) -> Iterator[Figure]:
+def _of_pairs(one: LinkFrames) -> Iterator[Comparison]:
     """Of one beacon on the links to two cars: they are lost independently."""
     keys = one.frames[["world", "sender", "generation", "receiver"]]
     order = np.argsort(keys, order=("world", "sender", "generation", "receiver"))
@@ -87,7 +87,7 @@ def _of_pairs(one: LinkFrames) -> Iterator[Figure]:
     yield from _judged("lost on two links at once", both[both_heard], expected[both_heard], world[both_heard])
 
 
-def _of_latency(params: RadioParams, rows: LinkFrames) -> Iterator[Figure]:
+def _of_latency(params: RadioParams, rows: LinkFrames) -> Iterator[Comparison]:
     """Quantiles of airtime and stack, from the begin of a frame to its arrival."""
     arrived = rows.own & ~rows.lost
     airtime_ms = 1000.0 * params.phy.airtime_s if params.phy else 0.0
@@ -100,13 +100,13 @@ def _of_latency(params: RadioParams, rows: LinkFrames) -> Iterator[Figure]:
         below = int(np.searchsorted(seen, expected + 1e-9, side="right"))
         constant = params.latency.scale_ms == 0.0 and params.latency.tail_probability == 0.0
         chance = float(abs(estimate - expected) < 1e-6) if constant else _binomial_chance(below, len(seen), share)
-        yield Figure(
+        yield Comparison(
             name=f"latency p{100 * share:g} [ms]", expected=expected, estimate=estimate, low=low,
             high=high, n=len(seen), chance=chance,
         )  # fmt: skip
 
 
-def _of_relays(rows: LinkFrames) -> Iterator[Figure]:
+def _of_relays(rows: LinkFrames) -> Iterator[Comparison]:
     """What is relayed goes over the link as it is then, and goes once."""
     world, relayed = rows.frames["world"], ~rows.own
     here = relayed & rows.heard
@@ -119,7 +119,7 @@ def _of_relays(rows: LinkFrames) -> Iterator[Figure]:
         yield _exact("relayed more than once by one car", len(told) - len(np.unique(told)), len(told))
 
 
-def _of_table(played: Played) -> Iterator[Figure]:
+def _of_table(played: Played) -> Iterator[Comparison]:
     """The ego has what frames brought it, nothing else; and how much of all that is."""
     frames = played.frames[played.frames["receiver"] == 0]
     key = ["world", "source", "generation"]
@@ -131,17 +131,19 @@ def _of_table(played: Played) -> Iterator[Figure]:
     yield _plain("delivered in the end", arrived, sent["world"])
 
 
-def of_boards(params: RadioParams, boards: NDArray[np.void]) -> Iterator[Figure]:
+def of_boards(params: RadioParams, boards: NDArray[np.void]) -> Iterator[Comparison]:
     """Placement over all cars of all drives: its spread, doors, and that the table is the mean."""
     placement = params.placement or Placement(link_sd=0.0)
     offsets, in_door, cars = boards["placement"], boards["in_door"], np.arange(len(boards))
     yield from _judged("placement variance", offsets**2, np.full(len(cars), placement.link_sd**2 / 2), cars)
     low, high = clopper_pearson(int(in_door.sum()), len(in_door))
-    yield Figure(
+    yield Comparison(
         name="boards in a door", expected=placement.door_probability, estimate=float(in_door.mean()), low=low,
         high=high, n=len(in_door),
         chance=_binomial_chance(int(in_door.sum()), len(in_door), placement.door_probability),
     )  # fmt: skip
+    if placement.link_sd == 0.0:
+        return  # all boards are the mean
     pairs = offsets[: len(offsets) // 2 * 2].reshape(-1, 2).sum(1)
     for step, (begin_m, share) in enumerate(zip(params.loss.from_m, params.loss.probability, strict=True)):
         loss, _ = link_loss(params, np.full(len(pairs), step), pairs, np.zeros(len(pairs), np.bool_))
@@ -159,32 +161,32 @@ def _take(rows: LinkFrames, chosen: NDArray[np.bool_]) -> LinkFrames:
     return LinkFrames(**some)
 
 
-def _judged(name: str, seen: NDArray[Any], expected: Floats, world: NDArray[Any]) -> Iterator[Figure]:
+def _judged(name: str, seen: NDArray[Any], expected: Floats, world: NDArray[Any]) -> Iterator[Comparison]:
     """A mean against its expectation, worlds being what is independent; nothing where too little happens."""
     certain = bool(np.all((expected == 0.0) | (expected == 1.0)))
     if len(seen) == 0 or (not certain and min(expected.sum(), (1.0 - expected).sum()) < _LEAST_EVENTS):
         return
     mean = clustered_mean(np.asarray(seen, np.float64), world, expected)
     chance = float(np.array_equal(seen, expected)) if certain else mean.chance
-    yield Figure(
+    yield Comparison(
         name=name, expected=float(expected.mean()), estimate=mean.value, low=mean.low,
         high=mean.high, n=len(seen), chance=chance,
     )  # fmt: skip
 
 
-def _plain(name: str, seen: NDArray[np.bool_], world: NDArray[Any]) -> Figure:
+def _plain(name: str, seen: NDArray[np.bool_], world: NDArray[Any]) -> Comparison:
     mean = clustered_mean(np.asarray(seen, np.float64), world)
-    return Figure(
+    return Comparison(
         name=name, expected=None, estimate=mean.value, low=mean.low, high=mean.high, n=len(seen),
         chance=None,
     )  # fmt: skip
 
 
-def _exact(name: str, wrong: int, n: int) -> Figure:
+def _exact(name: str, wrong: int, n: int) -> Comparison:
     """Something that never happens, not even rarely."""
     share = wrong / max(1, n)
     low, high = clopper_pearson(min(wrong, n), n)
-    return Figure(
+    return Comparison(
         name=name, expected=0.0, estimate=share, low=low, high=high, n=n,
         chance=0.0 if wrong else 1.0,
     )  # fmt: skip

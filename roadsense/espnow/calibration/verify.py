@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roadsense.espnow.calibration.estimates import Figure, of_boards, of_drive
+from roadsense.espnow.calibration.estimates import Comparison, of_boards, of_drive
 from roadsense.espnow.calibration.play import Motion, play
 from roadsense.espnow.params import RadioParams
 from roadsense.espnow.sections import Relays
+from roadsense.progress import progress_bar
 
 SEED = 20_261_121
 """Of the first drive; the others follow. It was written down before the first run and is not changed to pass."""
@@ -34,14 +35,14 @@ class Verdict:
     """All figures, and whether they agree with the parameters."""
 
     params: RadioParams
-    figures: tuple[Figure, ...]
+    figures: tuple[Comparison, ...]
 
     @property
-    def judged(self) -> tuple[Figure, ...]:
+    def judged(self) -> tuple[Comparison, ...]:
         return tuple(figure for figure in self.figures if figure.chance is not None)
 
     @property
-    def outside(self) -> tuple[Figure, ...]:
+    def outside(self) -> tuple[Comparison, ...]:
         """Figures outside of their 1 − 0.001/m interval."""
         bound = FAMILY_ERROR / max(1, len(self.judged))
         return tuple(one for one in self.judged if one.chance is not None and one.chance < bound)
@@ -56,7 +57,13 @@ class Verdict:
         }  # fmt: skip
 
 
-def verify(params: RadioParams, car_counts: tuple[int, ...] = CAR_COUNTS, beacons: int = MIN_BEACONS) -> Verdict:
+def verify(
+    params: RadioParams,
+    car_counts: tuple[int, ...] = CAR_COUNTS,
+    beacons: int = MIN_BEACONS,
+    *,
+    progress: bool = False,
+) -> Verdict:
     """Plays every number of cars, with and without relays, and compares.
 
     Physics of propagation and false alarms are left out: what they do has no closed form, or is no figure of a radio.
@@ -65,11 +72,13 @@ def verify(params: RadioParams, car_counts: tuple[int, ...] = CAR_COUNTS, beacon
         params: to verify; relays are in force once and out of force once, whatever they say.
         car_counts: numbers of cars.
         beacons: least number that peers send in each.
+        progress: whether to show a bar on stderr.
     """
     links = params.model_copy(update={"propagation": None, "alarms": None})
-    seed, found, boards = SEED, list[Figure](), list[NDArray[np.void]]()
-    for cars in car_counts:
-        for relays in (None, params.relays or Relays()):
+    seed, found, boards = SEED, list[Comparison](), list[NDArray[np.void]]()
+    drives = [(cars, relays) for cars in car_counts for relays in (None, params.relays or Relays())]
+    with progress_bar(len(drives), "drive", visible=progress) as bar:
+        for cars, relays in drives:
             worlds = math.ceil(beacons / ((_STEPS - 2) * (cars - 1)))  # the first and the last may be cut
             motion = _line_ups(params, cars, worlds)
             played = play(links.model_copy(update={"relays": relays}), range(seed, seed + worlds), motion)
@@ -79,6 +88,7 @@ def verify(params: RadioParams, car_counts: tuple[int, ...] = CAR_COUNTS, beacon
             ]
             boards.append(played.cars)
             seed += worlds
+            bar.update()
     found += of_boards(params, np.concatenate([cars.ravel() for cars in boards]))
     return Verdict(params=params, figures=tuple(found))
 

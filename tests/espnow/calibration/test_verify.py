@@ -1,11 +1,21 @@
 """The closed loop agrees for what is played as stated, and does not for anything else."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+import roadsense
+from roadsense.cli import main
+from roadsense.errors import EXIT_ERROR, EXIT_GATE_FAILED, EXIT_OK, EXIT_USAGE
 from roadsense.espnow.calibration import verify as module
 from roadsense.espnow.calibration.play import play
 from roadsense.espnow.calibration.verify import table, verify
-from roadsense.espnow.profiles import read_params
+from roadsense.espnow.profiles import read_params, shipped_names
 from tests.espnow.drives import changed, with_sections
 
 SMALL = {"car_counts": (2, 4), "beacons": 20_000}
@@ -84,3 +94,109 @@ def test_a_radio_that_never_gets_through_is_judged_too():
 def test_physics_and_lies_are_left_out():
     params = with_sections("convoy", propagation={"sensitivity_dbm": -60.0}, alarms={})
     assert not verify(params, car_counts=(2,), beacons=5000).outside
+
+
+def test_the_command_prints_all_figures_and_writes_them(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(module, "MIN_BEACONS", 0)  # the default is bound already; the proof below takes it
+    monkeypatch.setattr(module, "verify", lambda params, **kwargs: verify(params, (2, 3), 20_000))
+    out = tmp_path / "figures.json"
+    assert main(["calibrate", "--verify", "convoy", "--json", str(out)]) == EXIT_OK
+    printed = capsys.readouterr().out.splitlines()
+    document = json.loads(out.read_text())
+    assert len(printed) == len(document["figures"]) + 3
+    assert document["params"] == "convoy" and document["agrees"] and document["judged"] > 40
+
+
+def test_the_command_fails_the_gate_when_one_figure_is_off(monkeypatch, capsys):
+    def play_others(params, *args, **kwargs):
+        return play(changed("convoy", relays=params.relays, latency={"shift_ms": 0.9}), *args, **kwargs)
+
+    monkeypatch.setattr(module, "play", play_others)
+    monkeypatch.setattr(module, "verify", lambda params, **kwargs: verify(params, (2,), 20_000))
+    assert main(["calibrate", "--verify=convoy"]) == EXIT_GATE_FAILED
+    assert "OUTSIDE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--verify"], EXIT_USAGE, "calibrate: "),
+        (["--verify", "convoi"], EXIT_USAGE, "did you mean 'convoy'"),
+        (["--verify", "nowhere/field.json"], EXIT_ERROR, "nowhere/field.json: cannot be read"),
+        (["--verify", "convoy", "--jsn", "x"], EXIT_USAGE, "did you mean '--json'"),
+        (["--verify", "convoy", "--json", "/proc/x/figures.json"], EXIT_ERROR, "cannot be written"),
+    ],
+)
+def test_what_cannot_be_verified_is_one_sentence(arguments, code, said, capsys):
+    assert main(["calibrate", *arguments]) == code
+    error = capsys.readouterr().err
+    assert said in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("name", shipped_names())
+def test_all_shipped_profiles_are_played_as_stated(name, capsys):
+    assert main(["calibrate", "--verify", name]) == EXIT_OK, capsys.readouterr().out
+
+
+BROKEN = {
+    "a relay draws its losses again": (
+        "kernels.py",
+        "            lost = lost or frame < turn.collided\n",
+        "            lost = (lost if own else chance < link.loss) or frame < turn.collided\n",
+        "relayed frame lost after a loss",
+    ),
+    "a relay draws until nothing is lost": (
+        "kernels.py",
+        "            lost = lost or frame < turn.collided\n",
+        "            lost = (lost and own) or frame < turn.collided\n",
+        "loss of relayed frames",
+    ),
+    "bursts are of the sender, not of the link": (
+        "kernels.py",
+        "copy, link = links[receiver, source], links[receiver, sender]",
+        "copy, link = links[receiver, source], links[0, sender]",
+        "lost on two links at once",
+    ),
+    "the cap of a burst is below its loss": (
+        "channel.py",
+        "    return link.bad\n",
+        "    return link.bad and (draw * 1e6) % 1.0 < 0.8\n",
+        "loss from",
+    ),
+    "bursts advance by beacon, not in time": (
+        "channel.py",
+        "    elapsed_s = sent_s - link.drawn_s\n",
+        "    elapsed_s = 0.1 if sent_s > link.drawn_s else 0.0\n",
+        "relayed frame lost after a loss",
+    ),
+    "a relay repeats itself": (
+        "relay.py",
+        "        link.considered_generation = link.newest_generation\n",
+        "        link.considered_generation = link.newest_generation - 1\n",
+        "relayed more than once",
+    ),
+}
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_emulator_fails(what, tmp_path):
+    file, right, wrong, figure = BROKEN[what]
+    copy = shutil.copytree(
+        Path(roadsense.__file__).parent, tmp_path / "roadsense", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    data = copy / "_data"
+    for folder in ("params", "scenarios"):
+        if not (data / folder).exists():
+            shutil.copytree(Path(roadsense.__file__).parents[1] / folder, tmp_path / folder)
+    source = (copy / "espnow" / file).read_text()
+    assert source.count(right) == 1
+    (copy / "espnow" / file).write_text(source.replace(right, wrong))
+    done = subprocess.run(
+        [sys.executable, "-m", "roadsense.cli", "calibrate", "--verify", "convoy"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
+        cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == EXIT_GATE_FAILED, done.stderr
+    assert any(figure in line for line in done.stdout.splitlines() if "OUTSIDE" in line), done.stdout
