@@ -54,9 +54,12 @@ def cache_dir() -> Path | None:
     return next((root / name for root in roots if _writable(root / name)), None)
 
 
-_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
-"""Division by zero gives inf or NaN as in numpy. No counting of references: kernels allocate nothing, and whoever calls
-them holds their arrays; the atomic counters would take as long as the rest of the work."""
+_NUMPY_ERRORS: dict[str, Any] = {"error_model": "numpy"}
+"""Division by zero gives inf or NaN as in numpy."""
+
+_UNCOUNTED: dict[str, Any] = {"_nrt": False}
+"""No counting of references: kernels allocate nothing, and whoever calls them holds their arrays; the atomic counters
+would take as long as the rest of the work."""
 
 
 def kernel(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -64,13 +67,22 @@ def kernel(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
 
     It may make views of arrays, but no new ones. ``options`` go to numba.
     """
+    return _compiled(function, **_UNCOUNTED, **options)
+
+
+def struct_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel that takes a struct of arrays; taking the arrays out of it needs their references counted."""
+    return _compiled(function)
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     folder = cache_dir()
     if folder is None:
-        return numba.njit(**_OPTIONS, **options)(function)
+        return numba.njit(**_NUMPY_ERRORS, **options)(function)
     before = _numba_config.CACHE_DIR
     _numba_config.CACHE_DIR = str(folder)
     try:
-        return numba.njit(cache=True, **_OPTIONS, **options)(function)
+        return numba.njit(cache=True, **_NUMPY_ERRORS, **options)(function)
     finally:
         _numba_config.CACHE_DIR = before
 
