@@ -115,7 +115,8 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         scenario_list: Ids to keep; they are walked in this order.
         scenario: One scenario directory or `.sumocfg` file instead: any SUMO scenario that has a vehicle V001.
         radio: Radio parameters: `"convoy"`, `"drive"`, `"5m"`, `"stationary_60_200"`, `"ideal"`, a JSON file, or a
-            degradation: `"off"`, `"delayed:<ms>"`, `"lossy:<p>,<burst>"`. Default: the dataset's own, else `"convoy"`.
+            degradation: `"off"`, `"delayed:<ms>"`, `"lossy:<p>,<burst>"`, `"spoofed"`. Default: the dataset's own, else
+            `"convoy"`.
         engine: `"sumo"` (libsumo, in this process where nobody else uses it, else in a worker process) or `"traci"`.
         control: `"brake"` or `"acceleration"`.
         max_peers: Capacity; a scenario with more cars beside V001 is refused.

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from roadsense.espnow.calibration.play import Motion, play
 from roadsense.espnow.sections import Phy
 from tests.espnow.drives import Drive, with_sections
 
@@ -149,3 +150,20 @@ def test_a_message_counts_once_whatever_ways_it_comes():
     )
     alone.run(401)
     assert drive.state.received_total[:, 3].mean() > alone.state.received_total[:, 3].mean() + 0.05 * beacons
+
+
+def test_more_cars_lose_more_by_contention_alone():
+    """Frames that did not collide are lost as often among 8 cars as among 2, and all that collided are lost."""
+    p = 0.2
+    flat = {"from_m": [0.0], "probability": [p], "mean_burst": [1.5], "range_m": 500.0}
+    params = with_sections("ideal", loss=flat, phy={"rate_kbps": 250.0})
+    for cars, seeds in ((2, range(300)), (8, range(60))):
+        line_up = Motion.straight(np.tile(5.0 * np.arange(cars), (len(seeds), 1)), 0.0, 200)
+        frames = play(params, seeds, line_up).frames
+        lost, collided = np.isinf(frames["arrival_s"]), frames["collided"]
+        spread = math.sqrt(p * (1 - p) * 2.0 / (~collided).sum())  # bursts of 1.5 double the variance at most
+        assert abs(lost[~collided].mean() - p) < 4.0 * spread
+        assert lost[collided].all()
+        share = collided.mean()
+        assert (share > 0.02) == (cars == 8)
+        assert lost.mean() == pytest.approx(1 - (1 - p) * (1 - share), abs=4 * spread)
