@@ -95,23 +95,3 @@ def clustered_mean(
     chance = 1.0 if off == 0.0 else 2.0 * float(t.sf(off / spread, max(1, count - 1))) if spread > 0.0 else 0.0
     value = float(values.mean())
     return ClusteredMean(value=value, low=value - reach, high=value + reach, chance=chance)
-
-
-def order_statistics(
-    ordered: NDArray[np.float64], share: float, confidence: float = CONFIDENCE
-) -> tuple[float, float, float]:
-    """A quantile of independent values and its distribution-free interval.
-
-    Args:
-        ordered: [n], ascending.
-        share: of the values that lie below the quantile.
-        confidence: of the interval, at the least.
-
-    Source: order statistics around a binomial count; David and Nagaraja, Order Statistics (2003), 7.1.
-    """
-    from scipy.stats import binom
-
-    n, tail = len(ordered), 0.5 * (1.0 - confidence)
-    low, high = int(binom.ppf(tail, n, share)) - 1, int(binom.ppf(1.0 - tail, n, share))
-    middle = min(n - 1, int(share * n))
-    return float(ordered[middle]), float(ordered[max(0, low)]), float(ordered[min(n - 1, high)])

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from roadsense.statistics import clopper_pearson, cluster_bootstrap
+from roadsense.statistics import clopper_pearson, cluster_bootstrap, clustered_mean
 
 
 def test_exact_bounds_of_a_proportion():
@@ -53,3 +53,37 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     assert (
         177 <= covered <= 199
     )  # 95 % of 200 is 190, three standard deviations are 9; the bootstrap is a little narrow
+
+
+def test_a_mean_of_single_items_has_students_interval():
+    values = np.array([1.0, 2.0, 4.0, 7.0])
+    mean = clustered_mean(values, np.arange(4))
+    reach = 3.182446 * values.std(ddof=1) / 2.0  # t of 3 degrees of freedom
+    assert mean.value == 3.5
+    assert (mean.low, mean.high) == (pytest.approx(3.5 - reach, rel=1e-6), pytest.approx(3.5 + reach, rel=1e-6))
+    assert mean.chance == 1.0  # nothing was expected
+
+
+def test_repeating_a_cluster_tells_nothing_new():
+    values, clusters = np.array([1.0, 2.0, 4.0, 7.0]), np.arange(4)
+    once, often = clustered_mean(values, clusters), clustered_mean(np.repeat(values, 50), np.repeat(clusters, 50))
+    assert (often.low, often.high) == (pytest.approx(once.low), pytest.approx(once.high))
+
+
+def test_what_is_expected_is_judged_and_does_not_widen():
+    rng = np.random.default_rng(8)
+    expected = np.repeat([0.1, 0.9], 500)
+    clusters = np.arange(1000) // 10
+    seen = (rng.random(1000) < expected).astype(float)
+    right, wrong = clustered_mean(seen, clusters, expected), clustered_mean(seen, clusters, expected - 0.08)
+    assert right.high - right.low < 0.5 * (clustered_mean(seen, clusters).high - clustered_mean(seen, clusters).low)
+    assert wrong.chance < 1e-6 < 0.01 < right.chance
+
+
+def test_the_chance_of_a_clustered_mean_is_uniform_under_truth():
+    """Clusters of dependent items: 5 % of right expectations look as far off as happens in 5 %."""
+    rng, found = np.random.default_rng(9), []
+    for _ in range(600):
+        level = np.repeat(rng.normal(size=40), 25)
+        found.append(clustered_mean(level + rng.normal(size=1000), np.repeat(np.arange(40), 25), np.zeros(1000)).chance)
+    assert 0.03 < np.mean(np.array(found) < 0.05) < 0.075

@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadsense.espnow.calibration.expected import Floats, latency_quantile_ms, link_loss, still_bad
+from roadsense.espnow.calibration.figures import quantile
 from roadsense.espnow.calibration.links import LinkFrames, by_link
 from roadsense.espnow.calibration.play import Played
 from roadsense.espnow.params import RadioParams
 from roadsense.espnow.sections import Placement
-from roadsense.statistics import clopper_pearson, clustered_mean, order_statistics
+from roadsense.statistics import clopper_pearson, clustered_mean
 
 _LEAST_EVENTS = 20.0  # fewer than that expected, and a figure is not estimated
 _QUANTILES = (0.5, 0.95, 0.99)
+_EPSILON_MS = 1e-6
 _ONE_TURN_S = 0.02  # frames that a car sends in one go follow each other within that
 
 
@@ -91,18 +93,18 @@ def _of_latency(params: RadioParams, rows: LinkFrames) -> Iterator[Comparison]:
     """Quantiles of airtime and stack, from the begin of a frame to its arrival."""
     arrived = rows.own & ~rows.lost
     airtime_ms = 1000.0 * params.phy.airtime_s if params.phy else 0.0
-    seen = np.sort(1000.0 * (rows.frames["arrival_s"] - rows.frames["sent_s"])[arrived])
+    seen = 1000.0 * (rows.frames["arrival_s"] - rows.frames["sent_s"])[arrived]
+    constant = params.latency.scale_ms == 0.0 and params.latency.tail_probability == 0.0
     for share in _QUANTILES:
         if len(seen) * (1.0 - share) < _LEAST_EVENTS:
             continue
         expected = airtime_ms + latency_quantile_ms(params.latency, share)
-        estimate, low, high = order_statistics(seen, share)
-        below = int(np.searchsorted(seen, expected + 1e-9, side="right"))
-        constant = params.latency.scale_ms == 0.0 and params.latency.tail_probability == 0.0
-        chance = float(abs(estimate - expected) < 1e-6) if constant else _binomial_chance(below, len(seen), share)
+        found = quantile(f"latency p{100 * share:g} [ms]", seen, share, rows.frames["world"][arrived])
+        below = int((seen <= expected + _EPSILON_MS).sum())
+        exact = bool(np.abs(seen - expected).max() <= _EPSILON_MS)
         yield Comparison(
-            name=f"latency p{100 * share:g} [ms]", expected=expected, estimate=estimate, low=low,
-            high=high, n=len(seen), chance=chance,
+            name=found.name, expected=expected, estimate=found.value, low=found.low, high=found.high, n=found.n,
+            chance=float(exact) if constant else _binomial_chance(below, len(seen), share),
         )  # fmt: skip
 
 
