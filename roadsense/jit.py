@@ -70,8 +70,8 @@ def kernel(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     return _compiled(function, **_UNCOUNTED, **options)
 
 
-def struct_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A kernel that takes a struct of arrays; taking the arrays out of it needs their references counted."""
+def counted_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel that makes arrays, or takes them out of a struct: their references are counted."""
     return _compiled(function)
 
 

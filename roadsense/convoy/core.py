@@ -24,7 +24,7 @@ from roadsense.errors import ActionError, UsageError, nearest
 from roadsense.espnow.emulator import Emulator
 from roadsense.espnow.kernels import begin_episode, step_radio
 from roadsense.espnow.params import RadioParams
-from roadsense.jit import kernel, struct_kernel
+from roadsense.jit import counted_kernel, kernel
 from roadsense.scenario import Scenario
 from roadsense.traffic.base import EGO, STEP_S, Traffic, TrafficState
 from roadsense.traffic.geometry import place, pose
@@ -64,7 +64,7 @@ _FIELDS = [
 structref.define_proxy(Batch, _BatchType, _FIELDS)
 
 
-@struct_kernel
+@counted_kernel
 def decide_and_actuate(batch):
     """First half of a step: where every steered car shall be a step from now.
 
@@ -103,7 +103,7 @@ def end_of_episode(world, traffic, routes, w, horizon_steps):
     return _RUNNING
 
 
-@struct_kernel
+@counted_kernel
 def hear_and_score(batch):
     """Second half of a step, after the traffic moved: geometry, radio, truth, reward, end, observation."""
     worlds, traffic, routes, radio = batch.worlds, batch.traffic, batch.routes, batch.radio
@@ -125,7 +125,7 @@ def hear_and_score(batch):
             observe(world, radio, w, batch.observation, batch.rows, batch.keys)
 
 
-@struct_kernel
+@counted_kernel
 def carry_back(batch, w, tick):
     """Writes the virtual state of one world ``-tick`` steps before t = 0: every car at its speed on its route."""
     traffic, virtual, routes = batch.traffic, batch.virtual, batch.routes
@@ -144,7 +144,7 @@ def carry_back(batch, w, tick):
         virtual.x_m[w, car], virtual.y_m[w, car], virtual.heading_rad[w, car] = x, y, heading
 
 
-@struct_kernel
+@counted_kernel
 def warm_up(batch):
     """Fills radio tables, driver's view and the first observation of the active worlds, which were just reset."""
     worlds, traffic, virtual, radio = batch.worlds, batch.traffic, batch.virtual, batch.radio

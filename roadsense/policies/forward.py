@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from roadsense.jit import kernel
+from roadsense.jit import counted_kernel, kernel
 
 
 @kernel
@@ -31,7 +31,7 @@ def _sigmoid(x):
     return np.float32(1.0) / (np.float32(1.0) + np.float32(math.exp(-x)))
 
 
-@kernel
+@counted_kernel
 def _remember(features, weight_in, weight_back, bias, hidden, cell, gates, back):
     """One LSTM step on ``hidden`` and ``cell`` in place; gates in the order i, f, g, o."""
     width = hidden.shape[0]
@@ -45,7 +45,7 @@ def _remember(features, weight_in, weight_back, bias, hidden, cell, gates, back)
         hidden[j] = out * np.float32(math.tanh(cell[j]))
 
 
-@kernel
+@counted_kernel
 def decide(ego, peers, mask, phi, memory, head, low, high, hidden, cell, actions):
     """Writes the clipped mean action of every world.
 
