@@ -225,8 +225,8 @@ def _calibrate(arguments: list[str]) -> int | None:
 
 def _verify(arguments: list[str]) -> int:
     asked = _parse(Verify, "calibrate", arguments)
-    from roadsense.espnow.calibration.verify import table, verify
     from roadsense.espnow.profiles import read_params
+    from roadsense.espnow.verification.verify import table, verify
     from roadsense.files import refuse_unwritable, write_json
 
     params = read_params(asked.verify)

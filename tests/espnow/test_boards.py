@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from roadsense.espnow.calibration.play import Motion, play
+from roadsense.espnow.play import Motion, play
 from roadsense.espnow.profiles import read_params
 from tests.espnow.drives import Drive, changed, with_sections
 

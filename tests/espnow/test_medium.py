@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from roadsense.espnow.calibration.play import Motion, play
+from roadsense.espnow.play import Motion, play
 from roadsense.espnow.sections import Phy
 from tests.espnow.drives import Drive, with_sections
 

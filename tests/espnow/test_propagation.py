@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from roadsense.espnow.calibration.play import Motion, play
+from roadsense.espnow.play import Motion, play
 from roadsense.espnow.propagation import cars_between
 from tests.espnow.drives import with_sections
 

@@ -1,1 +1,1 @@
-"""Parameters from measurements, and the proof that the emulator plays what its parameters say."""
+"""Radio parameters from the logs of boards."""

@@ -11,11 +11,11 @@ from roadsense.espnow.calibration.clocks import BLOCK_S
 from roadsense.espnow.calibration.latency_law import ClockError
 from roadsense.espnow.calibration.matching import local_times
 from roadsense.espnow.calibration.measure import Measured
-from roadsense.espnow.calibration.play import Motion, Played, play
 from roadsense.espnow.calibration.records import Board, Floats
 from roadsense.espnow.calibration.traces import Link
 from roadsense.espnow.clock import STEP_S
 from roadsense.espnow.params import RadioParams, parse_params
+from roadsense.espnow.play import Motion, Played, play
 
 LONGEST_S = 1800.0
 """Of a longer drive only the begin is played again."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from roadsense.espnow.calibration.play import Motion, Played, play
 from roadsense.espnow.params import RadioParams
+from roadsense.espnow.play import Motion, Played, play
 from roadsense.espnow.profiles import read_params
 
 NAMES = ("V001", "V002", "V003")

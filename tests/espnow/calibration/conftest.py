@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from roadsense.espnow.calibration.play import Played
+from roadsense.espnow.play import Played
 from tests.espnow.calibration.boards import NONE, Faults, play_drive, true_params, write_logs
 
 SEED = 2026

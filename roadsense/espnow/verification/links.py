@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from roadsense.espnow.calibration.expected import Floats, link_loss
-from roadsense.espnow.calibration.play import Played
 from roadsense.espnow.params import RadioParams
+from roadsense.espnow.play import Played
+from roadsense.espnow.verification.expected import Floats, link_loss
 
 
 @dataclass(frozen=True, kw_only=True)

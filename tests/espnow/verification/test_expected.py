@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from roadsense.espnow.calibration.expected import latency_quantile_ms, latency_share, link_loss, still_bad
 from roadsense.espnow.profiles import read_params
 from roadsense.espnow.sections import Latency
+from roadsense.espnow.verification.expected import latency_quantile_ms, latency_share, link_loss, still_bad
 from tests.espnow.drives import changed, with_sections
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roadsense.espnow.calibration.estimates import Comparison, of_boards, of_drive
-from roadsense.espnow.calibration.play import Motion, play
 from roadsense.espnow.params import RadioParams
+from roadsense.espnow.play import Motion, play
 from roadsense.espnow.sections import Relays
+from roadsense.espnow.verification.comparisons import Comparison, of_boards, of_drive
 from roadsense.progress import progress_bar
 
 SEED = 20_261_121

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roadsense.espnow.calibration.expected import Floats, latency_quantile_ms, link_loss, still_bad
 from roadsense.espnow.calibration.figures import quantile
-from roadsense.espnow.calibration.links import LinkFrames, by_link
-from roadsense.espnow.calibration.play import Played
 from roadsense.espnow.params import RadioParams
+from roadsense.espnow.play import Played
 from roadsense.espnow.sections import Placement
+from roadsense.espnow.verification.expected import Floats, latency_quantile_ms, link_loss, still_bad
+from roadsense.espnow.verification.links import LinkFrames, by_link
 from roadsense.statistics import clopper_pearson, clustered_mean
 
 _LEAST_EVENTS = 20.0  # fewer than that expected, and a figure is not estimated

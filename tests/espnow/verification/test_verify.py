@@ -12,10 +12,10 @@ import pytest
 import roadsense
 from roadsense.cli import main
 from roadsense.errors import EXIT_ERROR, EXIT_GATE_FAILED, EXIT_OK, EXIT_USAGE
-from roadsense.espnow.calibration import verify as module
-from roadsense.espnow.calibration.play import play
-from roadsense.espnow.calibration.verify import table, verify
+from roadsense.espnow.play import play
 from roadsense.espnow.profiles import read_params, shipped_names
+from roadsense.espnow.verification import verify as module
+from roadsense.espnow.verification.verify import table, verify
 from tests.espnow.drives import changed, with_sections
 
 SMALL = {"car_counts": (2, 4), "beacons": 20_000}

@@ -1,0 +1,1 @@
+"""The proof that the emulator plays what its parameters say."""
