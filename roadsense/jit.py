@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,16 +21,23 @@ import numba
 _numba_config: Any = numba.config  # its settings are made at run time, unknown to type checkers
 
 _PACKAGE = Path(__file__).resolve().parent
-_KERNEL_MARK = "from roadsense.jit import"
+_KERNEL_MARK = b"from roadsense.jit import"
+_IMPORTED = re.compile(rb"^from roadsense\.([\w.]+) import", re.MULTILINE)
 
 
 @functools.cache
 def source_digest() -> str:
-    """SHA-256 (hex) over all source files that define kernels, this one and numba's version included."""
+    """SHA-256 (hex) over all source files that define kernels or constants for them, and numba's version."""
+    sources = {path: path.read_bytes() for path in sorted(_PACKAGE.rglob("*.py"))}
+    kernels = {path for path, source in sources.items() if _KERNEL_MARK in source}
+    imported = {
+        _PACKAGE.joinpath(*name.decode().split(".")).with_suffix(".py")
+        for path in kernels
+        for name in _IMPORTED.findall(sources[path])
+    }
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        source = path.read_bytes()
-        if _KERNEL_MARK.encode() in source or path.name == "jit.py":
+    for path, source in sources.items():
+        if path in kernels | imported:
             digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + source)
     return digest.hexdigest()
 

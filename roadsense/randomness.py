@@ -25,7 +25,7 @@ class Purpose(enum.IntEnum):
     RADIO_DOMAIN = 6
     ROW_ORDER = 7
     RADIO_PHASE = 8
-    RADIO_LOSS = 9
+    RADIO_LOSS = 9  # retired, like the next: RADIO_LINK draws both
     RADIO_LATENCY = 10
     GPS = 11
     SENSOR = 12
@@ -37,6 +37,7 @@ class Purpose(enum.IntEnum):
     RADIO_PLACEMENT = 18
     RADIO_PROPAGATION = 19
     RADIO_ALARM = 20
+    RADIO_RELAY = 21
 
 
 def _splitmix64(value: int) -> int:

@@ -161,7 +161,10 @@ def transmit(
             if not lost:
                 arrivals[receiver] = sent_s + table.airtime_s + latency_s(table, quantiles, body, chance, place)
                 if receiver < keepers:
-                    lost = not launch(copy, flights, receiver, source, generation, arrivals[receiver], hops)
+                    dropped = launch(copy, flights, receiver, source, generation, arrivals[receiver], hops)
+                    lost = dropped == generation
+                    if dropped != NEVER and not lost and receiver == EGO:
+                        cars[source].lost += 1
             if lost:
                 arrivals[receiver] = math.inf
                 if own and receiver == EGO:
@@ -187,8 +190,8 @@ def send_all(
         number = turns_together(table, ticks, first, count, busy_until_s)
         for one in range(first, first + number):
             compose(
-                table, cars, links, flights, sent, messages, ticks[one], chosen, busy_until_s, seed, step, alive,
-                transmits,
+                table, cars, links, flights, sent, messages, ticks[one], number, chosen, busy_until_s, seed, step,
+                alive, transmits,
             )  # fmt: skip
         busy_until_s = take_turns(table, ticks, first, number, seed, busy_until_s)
         for one in range(first, first + number):
@@ -202,9 +205,9 @@ def send_all(
 
 @inlined
 def compose(
-    table, cars, links, flights, sent, messages, turn, chosen, busy_until_s, seed, step, alive, transmits
+    table, cars, links, flights, sent, messages, turn, number, chosen, busy_until_s, seed, step, alive, transmits
 ):  # fmt: skip
-    """Writes the beacon of a turn, and which messages follow it."""
+    """Writes the beacon of a turn, one of ``number`` that contend, and which messages follow it."""
     car = cars[turn.car]
     message = sent[turn.car, turn.generation & RING_MASK]
     braking_s = -1.0
@@ -212,12 +215,19 @@ def compose(
         braking_s = is_lying(table, seed, turn.car, turn.tick_s, alive, transmits)
     tell(table, car, message, turn.generation, turn.tick_s, turn.tick_s - (step - 1) * STEP_S, braking_s)
     turn.frames, turn.collided = 1, 0
-    if table.relay_hops > 0:
+    # What cannot be sent before its car's next tick is dropped, or a crowd would never be done.
+    left_s = turn.tick_s + car.beacon_period_s - max(turn.tick_s, busy_until_s)
+    if left_s <= 0.0:
+        turn.frames = 0
+        if turn.car != EGO and alive[EGO]:
+            car.lost += 1
+    elif table.relay_hops > 0:
         room = table.relays_per_tick
-        if table.airtime_s > 0.0:  # what does not fit before its next tick is dropped, or a crowd would never be done
-            left_s = turn.tick_s + car.beacon_period_s - max(turn.tick_s, busy_until_s)
-            room = min(room, max(0, int(left_s / table.airtime_s) - 1))
-        turn.frames += choose_relayed(table, cars, links, flights, sent, messages, turn.car, turn.tick_s, room, chosen)
+        if table.airtime_s > 0.0:
+            room = min(room, max(0, int(left_s / (number * table.airtime_s)) - 1))
+        turn.frames += choose_relayed(
+            table, cars, links, flights, sent, messages, turn.car, turn.generation, turn.tick_s, room, seed, chosen
+        )
 
 
 @inlined
@@ -264,7 +274,8 @@ def step_radio(tables, state, seeds, step, x, y, speed, accel, heading, alive, t
         messages, shadows = state.messages[w], state.shadows[w]
         for c in range(alive.shape[1]):
             cars[c].lost, cars[c].received = 0, 0
-            cars[c].travelled_m += speed[w, c] * STEP_S
+            if alive[w, c]:
+                cars[c].travelled_m += speed[w, c] * STEP_S
             if alive[w, c] and not cars[c].sensing:
                 forget(cars, links, shadows, sent, c)  # another car may have had this column before
         state.busy_until_s[w] = send_all(

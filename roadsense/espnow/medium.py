@@ -2,7 +2,8 @@
 
 A car that finds the medium idle sends at once. Others sense a frame only a slot after its start, so whoever begins
 within that slot collides with it. All that find it busy contend when the frame has ended: each waits a number of slots
-of its own, the fewest go first, equal numbers collide. A car sends its own beacon and what it relays in one go.
+of its own, the fewest go first, equal numbers collide. A car sends its own beacon and what it relays in one go, and
+gives up what has not had its turn when its next beacon is due, as a driver that queues one frame does.
 Everybody is within everybody's carrier sense, and a frame that collides is lost for all: there is no capture.
 Source: the distributed coordination function of IEEE 802.11, broadcast frames (no acknowledgement, no retry).
 """
@@ -84,7 +85,7 @@ def take_turns(table, ticks, first, number, seed, busy_until_s):
         return busy_until_s
     for one in range(first, first + number):
         draw = uniform(seed, _ACCESS, key_of(ticks[one].generation), ticks[one].car, 0)
-        backoff = int(draw * table.backoff_slots)
+        backoff = int(draw * table.backoff_slots if ticks[one].frames > 0 else table.backoff_slots)
         turn = ticks[one]
         tick_s, car, generation, frames = turn.tick_s, turn.car, turn.generation, turn.frames
         place = one
@@ -94,7 +95,7 @@ def take_turns(table, ticks, first, number, seed, busy_until_s):
         ticks[place].tick_s, ticks[place].car, ticks[place].generation = tick_s, car, generation
         ticks[place].frames, ticks[place].backoff = frames, backoff
     one, counted = first, 0
-    while one < first + number:
+    while one < first + number and ticks[one].frames > 0:  # those that gave up come last
         equal = 1
         while one + equal < first + number and ticks[one + equal].backoff == ticks[one].backoff:
             equal += 1

@@ -24,8 +24,11 @@ from roadsense.espnow.sections import (
     Section,
 )
 
-PENDING_MESSAGES = 8
-"""Most messages of one link that may be under way at once; parameters that could need more are refused."""
+PENDING_MESSAGES = 16
+"""Most messages of one sender that may be under way to one receiver at once; a further one takes the oldest's place."""
+
+_LONGEST_INTERVALS = 7
+"""Longer latencies are refused, in intervals between beacons; the other half of the room is for relayed messages."""
 
 
 class RadioParams(Section):
@@ -57,7 +60,7 @@ class RadioParams(Section):
     @model_validator(mode="after")
     def _messages_under_way_fit(self) -> RadioParams:
         longest = self.latency.longest_ms * self.randomisation.latency_scale[1]
-        limit = (PENDING_MESSAGES - 1) * self.beacon.interval_ms
+        limit = _LONGEST_INTERVALS * self.beacon.interval_ms
         if longest > limit:
             raise ValueError(
                 f"latency: may reach {longest:.0f} ms, at beacon.interval_ms {self.beacon.interval_ms:g} at most "

@@ -6,13 +6,17 @@ import math
 
 import numpy as np
 
+from roadsense.espnow.clock import key_of
 from roadsense.espnow.state import NEVER, RING_MASK
 from roadsense.jit import inlined, kernel
+from roadsense.philox import uniform
+from roadsense.randomness import Purpose
 
 EGO = 0
 """Column of the receiver whose table is kept."""
 
-_WINDOW = 64  # generations that a link remembers having heard
+_RELAY = int(Purpose.RADIO_RELAY)
+_REMEMBERED = 64  # generations that a link remembers having heard
 
 
 @kernel
@@ -21,7 +25,7 @@ def has_heard(link, generation):
     if link.newest_generation == NEVER or generation > link.newest_generation:
         return False
     behind = link.newest_generation - generation
-    return behind >= _WINDOW or ((link.seen >> behind) & 1) == 1
+    return behind >= _REMEMBERED or ((link.seen >> behind) & 1) == 1
 
 
 @kernel
@@ -29,7 +33,7 @@ def note_heard(link, generation, hops):
     """Takes a message down as heard; False for a duplicate."""
     if has_heard(link, generation):
         return False
-    if link.newest_generation == NEVER or generation - link.newest_generation >= _WINDOW:
+    if link.newest_generation == NEVER or generation - link.newest_generation >= _REMEMBERED:
         link.seen = 0
     elif generation > link.newest_generation:
         link.seen = link.seen << (generation - link.newest_generation)
@@ -54,19 +58,29 @@ def needs(link, flights, receiver, source, generation, sent_s):
 
 @inlined
 def launch(link, flights, receiver, source, generation, arrival_s, hops):
-    """Puts a copy on its way; of two copies of a message the earlier one counts. False if there is no room."""
+    """Puts a copy on its way; of two copies of a message the earlier one counts.
+
+    Returns the generation that had to give way because there is no more room, the oldest; ``NEVER`` if none had to.
+    """
     for slot in range(link.pending):
         flight = flights[receiver, source, slot]
         if flight.generation == generation:
             if arrival_s < flight.arrival_s:
                 flight.arrival_s, flight.hops = arrival_s, hops
-            return True
-    if link.pending == flights.shape[2]:
-        return False
-    flight = flights[receiver, source, link.pending]
+            return NEVER
+    place, dropped = link.pending, NEVER
+    if place == flights.shape[2]:
+        place, dropped = -1, generation
+        for slot in range(link.pending):
+            if flights[receiver, source, slot].generation < dropped:
+                place, dropped = slot, int(flights[receiver, source, slot].generation)
+        if place < 0:
+            return dropped
+    else:
+        link.pending += 1
+    flight = flights[receiver, source, place]
     flight.generation, flight.arrival_s, flight.hops = generation, arrival_s, hops
-    link.pending += 1
-    return True
+    return dropped
 
 
 @inlined
@@ -98,15 +112,28 @@ def take_in(car, messages, c, message, arrival_s, hops, newest_generation):
 
 
 @inlined
+def next_arrival(link, flights, receiver, source, now_s):
+    """The slot of the first message that has arrived by now, the older one of two at once; −1 if there is none."""
+    first = -1
+    for slot in range(link.pending):
+        flight = flights[receiver, source, slot]
+        if flight.arrival_s > now_s:
+            continue
+        earliest = flights[receiver, source, max(first, 0)]
+        sooner = flight.arrival_s < earliest.arrival_s
+        at_once = flight.arrival_s == earliest.arrival_s and flight.generation < earliest.generation
+        if first < 0 or sooner or at_once:
+            first = slot
+    return first
+
+
+@inlined
 def take(cars, links, flights, sent, messages, receiver, source, now_s):
     """Takes down every message of a source that has reached a receiver by now; the ego also fills its table."""
     link = links[receiver, source]
-    slot = 0
-    while slot < link.pending:
+    slot = next_arrival(link, flights, receiver, source, now_s)
+    while slot >= 0:
         flight = flights[receiver, source, slot]
-        if flight.arrival_s > now_s:
-            slot += 1
-            continue
         message, before = sent[source, flight.generation & RING_MASK], link.newest_generation
         is_kept = message.generation == flight.generation
         if is_kept and note_heard(link, flight.generation, flight.hops) and receiver == EGO:
@@ -114,6 +141,7 @@ def take(cars, links, flights, sent, messages, receiver, source, now_s):
             cars[source].received += 1
         link.pending -= 1
         flights[receiver, source, slot] = flights[receiver, source, link.pending]
+        slot = next_arrival(link, flights, receiver, source, now_s)
 
 
 @kernel
@@ -125,8 +153,10 @@ def is_ahead(table, car, message):
 
 
 @inlined
-def choose_relayed(table, cars, links, flights, sent, messages, relayer, tick_s, room, chosen):
+def choose_relayed(table, cars, links, flights, sent, messages, relayer, generation, tick_s, room, seed, chosen):
     """Writes the sources whose newest message a car relays at its tick into ``chosen``; returns how many.
+
+    Of more than there is room for, it draws some; the others' messages it never relays.
 
     Args:
         table: parameters in force.
@@ -136,8 +166,10 @@ def choose_relayed(table, cars, links, flights, sent, messages, relayer, tick_s,
         sent: [car, generation & RING_MASK], what everybody told.
         messages: [car, k], the ego's table.
         relayer: its column.
+        generation: of its own beacon.
         tick_s: time of the tick.
         room: most messages it may relay.
+        seed: of the episode.
         chosen: scratch, [car, n].
     """
     count = 0
@@ -150,8 +182,13 @@ def choose_relayed(table, cars, links, flights, sent, messages, relayer, tick_s,
             continue
         link.considered_generation = link.newest_generation
         message = sent[source, link.newest_generation & RING_MASK]
-        fits = link.newest_hops < table.relay_hops and count < room
-        if fits and is_ahead(table, cars[relayer], message):
+        is_kept = message.generation == link.newest_generation
+        if is_kept and link.newest_hops < table.relay_hops and is_ahead(table, cars[relayer], message):
             chosen[relayer, count] = source
             count += 1
-    return count
+    if count > room:
+        for place in range(room):
+            draw = uniform(seed, _RELAY, key_of(generation), relayer, place)
+            other = place + int(draw * (count - place))
+            chosen[relayer, place], chosen[relayer, other] = chosen[relayer, other], chosen[relayer, place]
+    return min(count, room)

@@ -159,8 +159,8 @@ class Relays(Section):
     """Most relays a message goes through."""
     cone_deg: Annotated[float, Field(gt=0, le=180)] = 45.0
     """Half angle of the cone around its heading within which the source must lie."""
-    per_tick: Annotated[int, Field(ge=1, le=64)] = 8
-    """Most messages a car repeats at one tick."""
+    per_tick: Annotated[int, Field(ge=1, le=64)] = 3
+    """Most messages a car repeats at one tick, drawn if there are more; with many, a crowd fills the medium."""
 
 
 class Placement(Section):
@@ -209,7 +209,8 @@ class Propagation(Section):
 class Alarms(Section):
     """False alarms: now and then a car tells that it brakes hard while it does not, and the speed that it would have.
 
-    Every alarm has another liar, drawn from the cars that send. Where it is, it tells truly.
+    Who lies is drawn anew for every alarm from the cars that send, V001 excepted. Where it is, the liar tells truly. If
+    it leaves the road, another one goes on.
     """
 
     every_s: Annotated[float, Field(ge=1, le=1000)] = 10.0

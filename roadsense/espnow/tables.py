@@ -75,6 +75,7 @@ RadioTables = NDArray[np.void]
 """[world] of ``TABLE_DTYPE``."""
 
 
+_NO_GAMMA = -1
 _GAMMAS = ("latency_gamma", "near_gamma", "far_gamma")
 
 
@@ -103,7 +104,7 @@ class GammaQuantiles:
         """The row of a shape, filled if it is new; rows that no world uses any more are given away."""
         if shape not in self._shapes:
             if len(self._shapes) == len(self.rows):
-                used = {int(row) for name in _GAMMAS for row in tables[name]}
+                used = {int(row) for name in _GAMMAS for row in tables[name]} - {_NO_GAMMA}
                 self._shapes = {known: row for known, row in self._shapes.items() if row in used}
             free = set(range(len(self.rows))) - set(self._shapes.values())
             self._shapes[shape] = min(free)
@@ -126,6 +127,8 @@ def fill_tables(
     from scipy.special import ndtri
 
     row, factor = tables[world], _factors(params, seed)
+    for name in _GAMMAS:
+        row[name] = _NO_GAMMA
     row["beacon_interval_s"] = params.beacon.interval_ms / 1000.0
     row["beacon_drift_sd"] = params.beacon.drift_ppm_sd * 1e-6
     row["running_from_s"], row["running_to_s"] = params.beacon.running_s

@@ -268,7 +268,7 @@ def test_law_6_different_seeds_differ_in_every_draw(make):
     worlds, draws = env.unwrapped.worlds, []
     for seed in range(20):
         env.reset(seed=seed, options={"episode": {"driver.reaction_s": (0.2, 2.0), "hazard.share": 1.0}})
-        record, radio = worlds.records[0], worlds.emulator.state
+        record, radio = worlds.records[0], worlds.emulator.arrays
         for _ in range(3):
             env.step(ZERO)
         draws.append({

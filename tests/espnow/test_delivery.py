@@ -247,12 +247,13 @@ def test_measured_speed_is_never_negative():
 
 
 def test_a_full_queue_is_a_loss_not_a_silence():
-    """Parameters that need more slots are refused; made by hand, they must still be counted."""
+    """Parameters that need more slots are refused; made by hand, the oldest go, and must still be counted."""
     drive = Drive(read_params("ideal"), [20.0])
     drive.emulator.tables["latency_shift_s"] = 5.0
     drive.run(31)
-    assert drive.arrays.links["pending"][:, 0][0, 1] == 8
-    assert drive.state.lost_total[0, 1] == 30 - 8
+    assert drive.arrays.links["pending"][:, 0][0, 1] == 16
+    assert drive.state.lost_total[0, 1] == 30 - 16
+    assert sorted(drive.arrays.flights["generation"][0, 0, 1]) == list(range(14, 30))
 
 
 def test_inactive_worlds_stand_still():

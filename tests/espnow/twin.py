@@ -78,8 +78,9 @@ class Inbox:
         return True
 
     def landed(self, now):
-        """Takes out what has arrived: [(generation, arrival, hops)]."""
+        """Takes out what has arrived, in that order: [(generation, arrival, hops)]."""
         found = [(one, *way) for one, way in self.under_way.items() if way[0] <= now]
+        found.sort(key=lambda copy: (copy[1], copy[0]))
         for generation, *_ in found:
             del self.under_way[generation]
         return found
@@ -204,7 +205,7 @@ class World:
             group = self._together(turns)
             turns = turns[len(group) :]
             for turn in group:
-                self._compose(turn, (step - 1) * 0.1)
+                self._compose(turn, (step - 1) * 0.1, len(group))
             for turn in self._in_order(group):
                 self._send(turn, x, y)
         for item in range(1, len(self.cars)):
@@ -223,17 +224,21 @@ class World:
             group.append(turn)
         return group
 
-    def _compose(self, turn, last_tick):
+    def _compose(self, turn, last_tick, contenders):
         car, relays = self.cars[turn.car], self.params.relays
         told = car.telling(turn.tick - last_tick, self._lying_since(turn))
         self.told[turn.car, turn.generation] = (turn.tick, told)
+        left = turn.tick + car.period - max(turn.tick, self.idle_from)
+        if left <= 0:
+            self.lost[turn.car] += turn.car != EGO
+            return
         turn.frames = [(turn.car, turn.generation, 0)]
         if relays is None:
             return
         room = relays.per_tick
         if self.airtime:
-            left = turn.tick + car.period - max(turn.tick, self.idle_from)
-            room = min(room, max(0, int(left / self.airtime) - 1))
+            room = min(room, max(0, int(left / (contenders * self.airtime)) - 1))
+        found = []
         for source in range(len(self.cars)):
             if source == turn.car:
                 continue
@@ -249,8 +254,13 @@ class World:
             angle = math.atan2(there.y - car.reading.y, there.x - car.reading.x) - car.reading.heading
             angle = (angle + math.pi) % (2 * math.pi) - math.pi
             ahead = abs(angle) <= math.radians(relays.cone_deg)
-            if ahead and inbox.newest_hops < relays.max_hops and len(turn.frames) - 1 < room:
-                turn.frames.append((source, inbox.newest, inbox.newest_hops + 1))
+            if ahead and inbox.newest_hops < relays.max_hops:
+                found.append((source, inbox.newest, inbox.newest_hops + 1))
+        for place in range(room if len(found) > room else 0):
+            draw = uniform(self.seed, int(Purpose.RADIO_RELAY), _key(turn.generation), turn.car, place)
+            other = place + int(draw * (len(found) - place))
+            found[place], found[other] = found[other], found[place]
+        turn.frames += found[:room]
 
     def _lying_since(self, turn):
         alarms = self.params.alarms
@@ -270,7 +280,7 @@ class World:
                 turn.start = turn.tick
                 self._occupy(turn, group)
             return group
-        phy = self.params.phy
+        phy, group = self.params.phy, [turn for turn in group if turn.frames]
         draws = {
             turn.car: int(
                 uniform(self.seed, int(Purpose.RADIO_ACCESS), _key(turn.generation), turn.car, 0) * phy.backoff_slots
@@ -320,7 +330,10 @@ class World:
                     arrival = sent + self.airtime + self._latency(*further)
                     if generation in inbox.under_way:
                         inbox.under_way[generation] = min(inbox.under_way[generation], (arrival, hops))
-                    elif len(inbox.under_way) < 8:
+                    elif len(inbox.under_way) < 16 or generation > min(inbox.under_way):
+                        if len(inbox.under_way) == 16:
+                            del inbox.under_way[min(inbox.under_way)]
+                            self.lost[source] += receiver == EGO
                         inbox.under_way[generation] = arrival, hops
                     else:
                         lost = True
