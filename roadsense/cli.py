@@ -230,6 +230,8 @@ def _verify(arguments: list[str]) -> int:
     from roadsense.files import refuse_unwritable, write_json
 
     params = read_params(asked.verify)
+    if asked.json is not None and asked.json.is_dir():
+        raise UsageError(f"{asked.json}: is a folder; name a file.")
     if asked.json is not None:
         refuse_unwritable(asked.json)
     verdict = verify(params, progress=True)

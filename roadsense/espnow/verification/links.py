@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,14 @@ class LinkFrames:
     """What the parameters say that this link loses, as its two boards are mounted."""
     memory: Floats
     """And the correlation of its state with itself after 100 ms."""
+
+    def only(self, chosen: NDArray[np.bool_]) -> LinkFrames:
+        """Some of the rows, still in order; what follows what is worked out anew."""
+        some = {field.name: getattr(self, field.name)[chosen] for field in dataclasses.fields(self)}
+        link = some["frames"][["world", "receiver", "sender"]]
+        some["follows"] = np.concatenate([np.zeros(min(1, len(link)), np.bool_), link[1:] == link[:-1]])
+        some["since_s"] = np.diff(some["frames"]["sent_s"], prepend=np.nan)
+        return LinkFrames(**some)
 
 
 def by_link(played: Played, params: RadioParams) -> LinkFrames:
