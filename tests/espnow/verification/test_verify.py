@@ -188,7 +188,7 @@ BROKEN = {
     ),
     "what collides is heard": ("kernels.py", LOSES, "", "collided and yet heard"),
     "nobody waits": (
-        "medium.py", "    idle = ticks[first].tick_s >= busy_until_s\n", "    idle = True\n", "on the air at once",
+        "medium.py", "    if ticks[first].tick_s >= busy_until_s:\n", "    if number > 0:\n", "on the air at once",
     ),
     "nothing is relayed": (
         "kernels.py", "    elif table.relay_hops > 0:\n", "    elif table.relay_hops > 9:\n", "nothing is relayed",
