@@ -19,9 +19,8 @@ from report import parse, report
 from roadsense.espnow.emulator import Emulator
 from roadsense.espnow.params import RadioParams
 from roadsense.espnow.profiles import read_params
-from roadsense.espnow.sections import Phy, Relays
 
-SIZES = ((1, 6), (256, 6), (256, 12))
+SIZES = ((1, 6), (256, 6), (256, 12), (256, 24))
 """(environments, cars) that are measured."""
 
 LINK_PACKETS = 1_500_000
@@ -55,7 +54,7 @@ class Convoy:
 
 def main() -> None:
     arguments = parse(__doc__, rounds=15)
-    params = read_params("convoy").model_copy(update={"phy": Phy(), "relays": Relays()})
+    params = read_params("convoy")
     convoys = {size: [Convoy(params, *size, radios=radios) for radios in (True, False)] for size in SIZES}
     seconds: dict[tuple[int, int], list[tuple[float, float]]] = {size: [] for size in SIZES}
     for _ in range(arguments.rounds):
@@ -65,12 +64,14 @@ def main() -> None:
     results = []
     for (worlds, cars), pairs in seconds.items():
         links = worlds * cars * (cars - 1)
+        sending_s = statistics.median(sending for sending, _ in pairs) / worlds
         results.append({
             "environments": worlds,
             "cars": cars,
             "rounds": len(pairs),
             "link_packets_per_s": round(statistics.median(links / sending for sending, _ in pairs)),
-            "step_us_per_environment": round(1e6 * statistics.median(sending for sending, _ in pairs) / worlds, 3),
+            "step_us_per_environment": round(1e6 * sending_s, 3),
+            "step_ns_per_cars_squared": round(1e9 * sending_s / cars**2, 1),
             "sensors_alone_us": round(1e6 * statistics.median(silent for _, silent in pairs) / worlds, 3),
             "ratio_to_sensors_alone": round(statistics.median(sending / silent for sending, silent in pairs), 2),
         })  # fmt: skip
