@@ -16,7 +16,7 @@ from roadsense.espnow.medium import list_turns, take_turns, turns_together
 from roadsense.espnow.propagation import is_too_weak
 from roadsense.espnow.recorder import record
 from roadsense.espnow.relay import EGO, choose_relayed, launch, needs, take
-from roadsense.espnow.sensors import sense
+from roadsense.espnow.sensors import draw_noise, sense
 from roadsense.espnow.state import NEVER, RING_MASK
 from roadsense.jit import inlined, kernel
 from roadsense.philox import fill_uniforms, four_uniforms, normal_pair, uniform, uniform_pair
@@ -293,9 +293,12 @@ def step_radio(tables, state, seeds, step, x, y, speed, accel, heading, alive, t
             if step[w] > 0:
                 car.received_total += car.received
                 car.lost_total += car.lost
+        draw_noise(state.draws, alive.shape[1], seed, step[w])
         for c in range(alive.shape[1]):
             car = cars[c]
             if alive[w, c]:
-                sense(table, car, seed, step[w], c, x[w, c], y[w, c], speed[w, c], accel[w, c], heading[w, c])
+                sense(
+                    table, car, state.draws, seed, step[w], c, x[w, c], y[w, c], speed[w, c], accel[w, c], heading[w, c]
+                )
             else:
                 car.sensing = False

@@ -131,8 +131,10 @@ def next_arrival(link, flights, receiver, source, now_s):
 def take(cars, links, flights, sent, messages, receiver, source, now_s):
     """Takes down every message of a source that has reached a receiver by now; the ego also fills its table."""
     link = links[receiver, source]
-    slot = next_arrival(link, flights, receiver, source, now_s)
-    while slot >= 0:
+    while link.pending > 0:
+        slot = next_arrival(link, flights, receiver, source, now_s)
+        if slot < 0:
+            return
         flight = flights[receiver, source, slot]
         message, before = sent[source, flight.generation & RING_MASK], link.newest_generation
         is_kept = message.generation == flight.generation
@@ -141,7 +143,6 @@ def take(cars, links, flights, sent, messages, receiver, source, now_s):
             cars[source].received += 1
         link.pending -= 1
         flights[receiver, source, slot] = flights[receiver, source, link.pending]
-        slot = next_arrival(link, flights, receiver, source, now_s)
 
 
 @kernel

@@ -6,7 +6,7 @@ import math
 
 from roadsense.espnow.clock import STEP_S, key_of
 from roadsense.jit import kernel
-from roadsense.philox import four_uniforms, normal_pair, normal_quantile
+from roadsense.philox import fill_uniforms, normal_pair, normal_quantile
 from roadsense.randomness import Purpose
 
 _SENSOR, _GPS = int(Purpose.SENSOR), int(Purpose.GPS)
@@ -25,16 +25,20 @@ def refresh_gps_error(car, table, seed, step, item):
 
 
 @kernel
-def sense(table, car, seed, step, item, x, y, speed, accel, heading):
+def draw_noise(draws, count, seed, step):
+    """Draws what the sensors of all cars are off by at a step: [4, car], uniform in (0, 1)."""
+    fill_uniforms(draws, count, seed, _SENSOR, key_of(step), 0, 1, 0)
+
+
+@kernel
+def sense(table, car, draws, seed, step, item, x, y, speed, accel, heading):
     """Makes the reading of a car from its true state at this step; ``item`` is its column.
 
     Between fixes the position is carried on by what the car itself measures. A car that starts has a fix at once.
     """
-    key = key_of(step)
-    noise_speed, noise_accel, noise_heading, _ = four_uniforms(seed, _SENSOR, key, item, 0)
-    car.speed_mps = max(0.0, speed + table.speed_sd_mps * normal_quantile(noise_speed))
-    car.accel_mps2 = accel + table.accel_sd_mps2 * normal_quantile(noise_accel)
-    car.heading_rad = heading + table.heading_sd_rad * normal_quantile(noise_heading)
+    car.speed_mps = max(0.0, speed + table.speed_sd_mps * normal_quantile(draws[0, item]))
+    car.accel_mps2 = accel + table.accel_sd_mps2 * normal_quantile(draws[1, item])
+    car.heading_rad = heading + table.heading_sd_rad * normal_quantile(draws[2, item])
     car.along_x, car.along_y = math.cos(car.heading_rad), math.sin(car.heading_rad)
     fixes = math.floor((step * STEP_S - car.gps_phase_s) * table.gps_rate_hz)
     if fixes > car.gps_fixes or not car.sensing:

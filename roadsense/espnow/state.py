@@ -154,7 +154,7 @@ class RadioArrays(NamedTuple):
     relayed: NDArray[np.int64]
     """Scratch: [car, n], sources whose messages the car relays in its turn."""
     draws: NDArray[np.float64]
-    """Scratch: [4, car and more], random numbers of one frame on the links to all cars."""
+    """Scratch: [4, car and more], random numbers of one frame on the links to all cars, or of all cars' sensors."""
     arrivals: NDArray[np.float64]
     """Scratch: [car], when a frame arrived at each: inf if it was lost, NaN where it was not played."""
     frames: NDArray[np.void]
