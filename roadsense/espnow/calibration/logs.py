@@ -16,6 +16,7 @@ from roadsense.errors import RoadsenseError, UsageError
 from roadsense.espnow.calibration.columns import Columns, numbers, read_table
 from roadsense.espnow.calibration.findings import Findings
 from roadsense.espnow.calibration.records import Board, Bools, Floats, Heard, Ints, LogSet, RoundTrips, Sent
+from roadsense.espnow.calibration.times import put_right
 
 RESET_MS = 1000.0
 """A clock that goes back further than this was reset; less is rows written out of order."""
@@ -133,7 +134,7 @@ def _read_tx(path: Path, table: dict[str, list[str]], findings: Findings) -> tup
     absent = [name for name in _OPTIONAL if name not in table]
     if absent:
         findings.add("missing_column", path, f"has no column {', '.join(absent)}; what rests on it is not measured")
-    columns = numbers(table, present, path, findings)
+    columns = put_right(numbers(table, present, path, findings), names, path, findings)
     rows = _in_order(columns, _usable(columns, names, path, findings), path, findings)
     names, columns = names[rows], {name: values[rows] for name, values in columns.items()}
     epoch, hops = _epochs(columns["timestamp_local_ms"], path, findings), _hops(columns)
@@ -158,7 +159,7 @@ def _read_rx(path: Path, table: dict[str, list[str]], findings: Findings) -> Hea
     present = [name for name in (*_TIMES, "hop_count") if name in table]
     if "hop_count" not in table:
         findings.add("missing_column", path, "has no column hop_count; every row is taken as heard directly")
-    columns = numbers(table, present, path, findings)
+    columns = put_right(numbers(table, present, path, findings), names, path, findings)
     rows = _in_order(columns, _usable(columns, names, path, findings), path, findings)
     columns = {name: values[rows] for name, values in columns.items()}
     local_ms = columns["timestamp_local_ms"]

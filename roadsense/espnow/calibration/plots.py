@@ -115,7 +115,8 @@ def latency_plot(links: Sequence[Link], played: Sequence[Link]) -> bytes:
         last = max(last, float(np.quantile(ordered, 0.99)) * 1.2)
     body.set(xlabel="latency [ms]", ylabel="share that arrived by then", xlim=(0.0, last), ylim=(0.0, 1.02))
     tail.set(xlabel="latency [ms]", ylabel="share that was later", xlim=(0.0, None))
-    body.legend(frameon=False, loc="lower right")
+    if body.get_lines():
+        body.legend(frameon=False, loc="lower right")
     return _png(figure)
 
 
