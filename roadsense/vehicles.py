@@ -20,6 +20,12 @@ TRAFFIC_TAGS = frozenset({
 })  # fmt: skip
 """What of route and additional files is traffic; detectors and other outputs would write files and are left out."""
 
+KRAUSS_ATTRIBUTES = frozenset({
+    "carFollowModel", "length", "minGap", "accel", "decel", "emergencyDecel", "apparentDecel", "tau", "sigma",
+    "maxSpeed", "speedFactor", "speedDev", "color", "guiShape", "vClass", "width", "height",
+})  # fmt: skip
+"""Attributes of a vType that fully state a Krauss driver and his car, or change nothing."""
+
 _DEPARTS_LATER = ("triggered", "containerTriggered", "split", "begin", "now")
 """Words that SUMO takes for a departure: the engine says when it is."""
 
@@ -78,6 +84,11 @@ class VehicleType:
     @property
     def transmits(self) -> bool:
         return _has_radio(self.params)
+
+
+def is_passenger(vehicle_type: VehicleType) -> bool:
+    """Whether it is a passenger car, whose defaults the properties of a type assume."""
+    return vehicle_type.attributes.get("vClass", "passenger") == "passenger"
 
 
 def _has_radio(params: Mapping[str, str]) -> bool:

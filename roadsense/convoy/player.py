@@ -20,7 +20,7 @@ from roadsense.espnow.params import RadioParams
 from roadsense.espnow.profiles import read_params
 from roadsense.randomness import episode_seed
 from roadsense.scenario import Scenario
-from roadsense.traffic.engines import make_traffic
+from roadsense.traffic.engines import choose_engine, make_traffic
 
 DEFAULT_RADIO = "convoy"
 """Radio parameters where neither the caller nor the dataset states any."""
@@ -79,14 +79,15 @@ class Player:
         shared = {name: asked[name] for name in ("control", "max_peers", "messages_per_peer", "horizon_steps")}
         self.config = WorldsConfig(**shared, reward=_reward(reward))
         self.source = open_source(dataset_dir=dataset_dir, split=split, scenario_list=scenario_list, scenario=scenario)
-        crowded, room = max(self.source.all(), key=lambda played: len(played.vehicles)), self.config.max_peers
+        scenarios = self.source.all()
+        crowded, room = max(scenarios, key=lambda played: len(played.vehicles)), self.config.max_peers
         if len(crowded.vehicles) - 1 > room:
             raise UsageError(
                 f"{crowded.path}: has {len(crowded.vehicles) - 1} peers, but max_peers is {room}; raise max_peers."
             )
         self.params = radio_of(radio, self.source)
         self.num_worlds = num_worlds
-        self._engine = engine
+        self._engine = choose_engine(engine, scenarios)
         self.open()
         self.seeds = [0] * num_worlds
         self._roots = [0] * num_worlds

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from roadsense.scenario import Scenario
+from roadsense.errors import ScenarioError
+from roadsense.scenario import EGO_ID, Scenario
 from roadsense.traffic.route import RouteTable
 
 STEP_S = 0.1
@@ -59,6 +60,19 @@ class TrafficState(NamedTuple):
     def world(self, index: int) -> TrafficState:
         """The same arrays restricted to one world, as views of shape [1, car]."""
         return TrafficState._make(array[index : index + 1] for array in self)
+
+
+def refuse_crowd(scenario: Scenario, max_cars: int) -> None:
+    """Refuses a scenario that lists more vehicles than there are columns.
+
+    Raises:
+        ScenarioError: it does.
+    """
+    if len(scenario.vehicles) > max_cars:
+        raise ScenarioError(
+            f"{scenario.path}: {len(scenario.vehicles) - 1} vehicles beside {EGO_ID}, but max_peers is {max_cars - 1};"
+            " raise max_peers."
+        )
 
 
 class Traffic(abc.ABC):

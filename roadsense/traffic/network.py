@@ -23,6 +23,8 @@ class Lane(NamedTuple):
     length_m: float
     limit_mps: float
     shape: str
+    attributes: dict[str, str]
+    has_stop_offset: bool
 
 
 class Successor(NamedTuple):
@@ -30,15 +32,43 @@ class Successor(NamedTuple):
 
     lane_index: int
     via: str
+    state: str
+    """SUMO's letter for who has the right of way; "M": this connection, always."""
+    number: int
+    """Which of the connections of its lane it is."""
+
+
+class Junction(NamedTuple):
+    """One ``<junction>``: the lanes that lead into it, and of every connection through it whether another crosses."""
+
+    lanes: tuple[str, ...]
+    crossed: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
 class Network:
-    """Lanes by id, and the connections of a lane by (lane id, id of the next edge)."""
+    """Lanes by id in the order of the file, and the connections of a lane by (lane id, id of the next edge)."""
 
     path: Path
     lanes: dict[str, Lane] = field(default_factory=dict)
     successors: dict[tuple[str, str], list[Successor]] = field(default_factory=dict)
+    connections: dict[str, int] = field(default_factory=dict)
+    """How many connections each lane has."""
+    junctions: dict[str, Junction] = field(default_factory=dict)
+    ends_at: dict[str, str] = field(default_factory=dict)
+    """The junction that each edge leads to, internal edges apart."""
+
+    def is_crossed(self, lane: str, successor: Successor) -> bool:
+        """Whether a connection from ``lane`` meets another one on its junction.
+
+        A junction counts its connections lane by lane, in the order of its ``incLanes``.
+        """
+        junction = self.junctions.get(self.ends_at.get(lane.rpartition("_")[0], ""))
+        if junction is None or lane not in junction.lanes:
+            return False
+        before = junction.lanes[: junction.lanes.index(lane)]
+        place = sum(self.connections.get(name, 0) for name in before) + successor.number
+        return junction.crossed[place] if place < len(junction.crossed) else False
 
 
 def read_network(path: Path) -> Network:
@@ -67,13 +97,25 @@ def read_network(path: Path) -> Network:
 def _fill(network: Network, file: IO[bytes] | gzip.GzipFile) -> None:
     for _, element in ET.iterparse(file, events=("end",)):
         if element.tag == "lane":
-            lane = Lane(float(element.attrib["length"]), float(element.attrib["speed"]), element.attrib["shape"])
-            network.lanes[element.attrib["id"]] = lane
+            stated = dict(element.attrib)
+            network.lanes[stated["id"]] = Lane(
+                float(stated["length"]), float(stated["speed"]), stated["shape"], stated,
+                element.find("stopOffset") is not None,
+            )  # fmt: skip
         elif element.tag == "connection":
             origin = f"{element.attrib['from']}_{element.attrib['fromLane']}"
-            successor = Successor(int(element.attrib["toLane"]), element.get("via", ""))
+            number = network.connections.get(origin, 0)
+            via, state = element.get("via", ""), element.get("state", "")
+            successor = Successor(int(element.attrib["toLane"]), via, state, number)
             network.successors.setdefault((origin, element.attrib["to"]), []).append(successor)
-        element.clear()
+            network.connections[origin] = number + 1
+        elif element.tag == "edge":
+            network.ends_at[element.attrib["id"]] = element.get("to", "")
+        elif element.tag == "junction":
+            crossed = tuple("1" in request.get("foes", "") for request in element.iter("request"))
+            network.junctions[element.attrib["id"]] = Junction(tuple(element.get("incLanes", "").split()), crossed)
+        if element.tag not in ("request", "stopOffset"):  # which their junction and lane read
+            element.clear()
 
 
 def lane_path(net: Network, edges: Sequence[str], depart_lane: int) -> tuple[str, ...]:

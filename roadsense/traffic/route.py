@@ -15,9 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadsense.errors import ScenarioError
+from roadsense.scenario import Scenario
 from roadsense.traffic.network import Lane, Network, lane_path, read_network
+from roadsense.vehicles import Vehicle
 
-__all__ = ["RouteCatalogue", "RouteTable", "lane_path"]
+__all__ = ["NUM_STREAMS", "LaneTable", "RouteCatalogue", "RouteTable", "lane_path"]
+
+NUM_STREAMS = 64
+"""SUMO keeps so many generators of random numbers and deals them to the lanes of a network in turn."""
 
 _SHORTEST_SHAPE_M = 0.1
 """SUMO takes every shape for at least this long (its POSITION_EPS)."""
@@ -41,6 +46,23 @@ class RouteTable(NamedTuple):
     """[route + 1]."""
     length_m: NDArray[np.float64]
     """[route]."""
+
+
+class LaneTable(NamedTuple):
+    """The lanes of routes as flat arrays; route r owns ``[first[r], first[r + 1])`` of them, in driving order."""
+
+    from_m: NDArray[np.float64]
+    """Where on its route a lane begins [m]."""
+    length_m: NDArray[np.float64]
+    limit_mps: NDArray[np.float64]
+    is_internal: NDArray[np.bool_]
+    """Whether it crosses a junction."""
+    is_first: NDArray[np.bool_]
+    """Whether no lane of its route comes before it."""
+    stream: NDArray[np.int64]
+    """Which of SUMO's 64 generators of random numbers its cars draw from."""
+    first: NDArray[np.int64]
+    """[route + 1]."""
 
 
 class _Route(NamedTuple):
@@ -85,6 +107,20 @@ def _trace(net: Network, lanes: Sequence[str]) -> _Route:
     return _Route(offsets, np.concatenate(vertices), np.array(limits), length_m)
 
 
+def _lane_table(net: Network, offsets: dict[str, float]) -> LaneTable:
+    numbers = {name: number for number, name in enumerate(net.lanes)}
+    lanes = [net.lanes[name] for name in offsets]
+    return LaneTable(
+        from_m=np.array(list(offsets.values())),
+        length_m=np.array([lane.length_m for lane in lanes]),
+        limit_mps=np.array([lane.limit_mps for lane in lanes]),
+        is_internal=np.array([name.startswith(":") for name in offsets]),
+        is_first=np.arange(len(offsets)) == 0,
+        stream=np.array([numbers[name] % NUM_STREAMS for name in offsets], np.int64),
+        first=np.zeros(1, np.int64),
+    )
+
+
 class RouteCatalogue:
     """Routes known to a process, numbered as they come; each network is read once, by the digest of its bytes."""
 
@@ -92,6 +128,7 @@ class RouteCatalogue:
         self._networks: dict[str, Network] = {}
         self._numbers: dict[tuple[str, tuple[str, ...]], int] = {}
         self._routes: list[_Route] = []
+        self._lanes: list[LaneTable] = []
         self._joined: RouteTable | None = None
         self._last: RouteTable | None = None
 
@@ -105,22 +142,29 @@ class RouteCatalogue:
             self._networks[net_digest] = read_network(net_file)
         return self._networks[net_digest]
 
-    def lane_length_m(self, net_file: Path, net_digest: str, lane: str) -> float:
-        """Length of a lane [m].
+    def departure_lane(self, scenario: Scenario, vehicle: Vehicle) -> str:
+        """The lane that a vehicle departs on.
 
         Raises:
-            ScenarioError: the network has no such lane.
+            ScenarioError: the network has no such lane, or it ends before the place of departure.
         """
-        lanes = self.network(net_file, net_digest).lanes
-        if lane not in lanes:
-            raise ScenarioError(f"{net_file}: there is no lane {lane!r}; mend the route or departLane.")
-        return lanes[lane].length_m
+        name = f"{vehicle.edges[0]}_{vehicle.depart_lane}"
+        lanes = self.network(scenario.net_file, scenario.net_digest).lanes
+        if name not in lanes:
+            raise ScenarioError(f"{scenario.net_file}: there is no lane {name!r}; mend the route or departLane.")
+        if vehicle.depart_pos_m > lanes[name].length_m:
+            raise ScenarioError(
+                f"{scenario.path}: {vehicle.id} departs at {vehicle.depart_pos_m:g} m of lane {name}, which is"
+                f" {lanes[name].length_m:g} m long; move its departPos onto the lane."
+            )
+        return name
 
     def add(self, net_file: Path, net_digest: str, lanes: tuple[str, ...]) -> int:
         """The number of the route over ``lanes`` (of ``lane_path``); the same lanes get the same number."""
         key = (net_digest, tuple(lanes))
         if key not in self._numbers:
             self._routes.append(_trace(self.network(net_file, net_digest), lanes))
+            self._lanes.append(_lane_table(self.network(net_file, net_digest), self._routes[-1].offsets))
             self._numbers[key] = len(self._routes) - 1
             self._joined = None
         return self._numbers[key]
@@ -128,6 +172,17 @@ class RouteCatalogue:
     def lane_offsets(self, route: int) -> dict[str, float]:
         """Position along the route at which each of its lanes begins [m], internal lanes included."""
         return self._routes[route].offsets
+
+    @property
+    def num_routes(self) -> int:
+        """How many routes are known."""
+        return len(self._routes)
+
+    def lanes(self) -> LaneTable:
+        """The lanes of all known routes."""
+        columns = [np.concatenate(column) for column in zip(*self._lanes, strict=True)]
+        columns[-1] = np.cumsum([0, *(len(table.from_m) for table in self._lanes)], dtype=np.int64)
+        return LaneTable(*columns)
 
     def table(self, index_per_world: Sequence[int]) -> RouteTable:
         """All known routes as one table; ``index_per_world`` says which one each world's ego drives.

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from roadsense.errors import ScenarioError, TrafficError
 from roadsense.randomness import Purpose, derive_seed
 from roadsense.scenario import EGO_ID, Scenario
-from roadsense.traffic.base import EGO, MAX_WAIT_S, STEP_S, Traffic, TrafficState
+from roadsense.traffic.base import EGO, MAX_WAIT_S, STEP_S, Traffic, TrafficState, refuse_crowd
 from roadsense.traffic.route import RouteCatalogue, lane_path
-from roadsense.vehicles import TRAFFIC_TAGS, Vehicle, VehicleType, parse_xml
+from roadsense.vehicles import KRAUSS_ATTRIBUTES, TRAFFIC_TAGS, Vehicle, VehicleType, is_passenger, parse_xml
 
 SUMO_OPTIONS = (
     "--step-length", str(STEP_S), "--default.speeddev", "0", "--time-to-teleport", "-1",
@@ -54,10 +54,6 @@ _KRAUSS_SETTERS = (
     ("setSpeedFactor", lambda t: t.speed_factor),
     ("setSpeedDeviation", lambda t: 0.0),
 )
-_KRAUSS_ATTRIBUTES = {
-    "carFollowModel", "length", "minGap", "accel", "decel", "emergencyDecel", "apparentDecel", "tau", "sigma",
-    "maxSpeed", "speedFactor", "speedDev", "color", "guiShape", "vClass", "width", "height",
-}  # fmt: skip
 
 
 def _reason(error: Exception) -> str:
@@ -66,10 +62,8 @@ def _reason(error: Exception) -> str:
 
 def _settable(vehicle_type: VehicleType) -> bool:
     """True where a type can be stated through the API alone, which spares the reload of the network."""
-    passenger = vehicle_type.attributes.get("vClass", "passenger") == "passenger"
-    return (
-        vehicle_type.car_follow_model == "Krauss" and passenger and set(vehicle_type.attributes) <= _KRAUSS_ATTRIBUTES
-    )
+    is_known = set(vehicle_type.attributes) <= KRAUSS_ATTRIBUTES
+    return vehicle_type.car_follow_model == "Krauss" and is_passenger(vehicle_type) and is_known
 
 
 class SumoTraffic(Traffic):
@@ -120,11 +114,7 @@ class SumoTraffic(Traffic):
         (scenario,), (seed,) = scenarios, seeds
         if scenario is None:
             return
-        if len(scenario.vehicles) > self.max_cars:
-            raise ScenarioError(
-                f"{scenario.path}: {len(scenario.vehicles) - 1} vehicles beside {EGO_ID}, but max_peers is"
-                f" {self.max_cars - 1}; raise max_peers."
-            )
+        refuse_crowd(scenario, self.max_cars)
         try:
             self._start(scenario, derive_seed(seed, Purpose.TRAFFIC) & 0x7FFFFFFF)
         except (self._sumo.TraCIException, self._sumo.FatalTraCIError) as error:
@@ -197,16 +187,8 @@ class SumoTraffic(Traffic):
 
     def _place(self, scenario: Scenario, vehicles: list[Vehicle], define_types: bool) -> None:
         sumo = self._sumo.vehicle
-        lengths = {}
         for vehicle in vehicles:
-            lane = f"{vehicle.edges[0]}_{vehicle.depart_lane}"
-            if lane not in lengths:
-                lengths[lane] = self.catalogue.lane_length_m(scenario.net_file, scenario.net_digest, lane)
-            if vehicle.depart_pos_m > lengths[lane]:
-                raise ScenarioError(
-                    f"{scenario.path}: {vehicle.id} departs at {vehicle.depart_pos_m:g} m of lane {lane}, which is"
-                    f" {lengths[lane]:g} m long; move its departPos onto the lane."
-                )
+            lane = self.catalogue.departure_lane(scenario, vehicle)
             type_id = self._define_type(vehicle.type) if define_types else vehicle.type.id
             sumo.add(vehicle.id, self._define_route(vehicle.edges), type_id)
             sumo.moveTo(vehicle.id, lane, vehicle.depart_pos_m)

@@ -256,9 +256,6 @@ def test_a_missing_network_and_a_foreign_lane_are_refused_by_name(forks: Path, t
         read_network(tmp_path / "gone.net.xml")
     with pytest.raises(ScenarioError, match="no lane 'z_0'"):
         RouteCatalogue().add(forks, _digest(forks), ("z_0",))
-    with pytest.raises(ScenarioError, match="no lane 'z_0'"):
-        RouteCatalogue().lane_length_m(forks, _digest(forks), "z_0")
-    assert RouteCatalogue().lane_length_m(forks, _digest(forks), "c_0") == 200.0
 
 
 def test_a_gzipped_network_is_the_same_network(forks: Path, tmp_path: Path) -> None:
