@@ -1,5 +1,8 @@
 """Philox4x32-10 in kernels: a random number is a pure function of what it is for.
 
+Two of the family: Philox4x32 for draws by key alone, and the Philox4x64 of numpy, whose generators
+:func:`roadsense.randomness.generator` gives, so that a kernel draws the very numbers that Python would.
+
 Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011; checked against the test
 vectors published with Random123.
 """
@@ -56,6 +59,45 @@ def _words(seed, purpose, step, item, draw):
 @kernel
 def _unit(high, low):
     return (float(high >> _HIGH_BITS) * _TWO_26 + float(low >> _LOW_BITS)) * _TO_UNIT
+
+
+_M0_64, _M1_64 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
+_W0_64, _W1_64 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
+_ELEVEN, _ONE = np.uint64(11), np.uint64(1)
+
+
+@kernel
+def _product(a, b):
+    """High and low half of the product of two 64-bit words."""
+    a0, a1, b0, b1 = a & _MASK32, a >> _SHIFT, b & _MASK32, b >> _SHIFT
+    middle = a1 * b0 + ((a0 * b0) >> _SHIFT)
+    other = a0 * b1 + (middle & _MASK32)
+    return a1 * b1 + (middle >> _SHIFT) + (other >> _SHIFT), a * b
+
+
+@kernel
+def philox4x64(c0, c1, c2, c3, k0, k1):
+    """Ten rounds on four 64-bit counter words under two key words; returns four words."""
+    for _ in range(10):
+        high0, low0 = _product(_M0_64, c0)
+        high1, low1 = _product(_M1_64, c2)
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0 += _W0_64
+        k1 += _W1_64
+    return c0, c1, c2, c3
+
+
+@kernel
+def generator_uniform(key, place):
+    """What ``generator(…).random(place + 1)[place]`` is, in [0, 1).
+
+    Args:
+        key: ``derive_seed`` of the generator's seed, purpose and index; uint64.
+        place: of the draw among those of that generator.
+    """
+    zero = np.uint64(0)
+    words = philox4x64(np.uint64(place // 4) + _ONE, zero, zero, zero, np.uint64(key), zero)
+    return float(words[place % 4] >> _ELEVEN) * _TO_UNIT
 
 
 @kernel

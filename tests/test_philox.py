@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from roadsense.philox import normal_pair, philox4x32, uniform, uniform_pair
+from roadsense.philox import generator_uniform, normal_pair, philox4x32, uniform, uniform_pair
 from roadsense.randomness import Purpose, derive_seed, episode_seed, generator
 
 # Random123, kat_vectors: philox4x32 with 10 rounds.
@@ -22,6 +22,13 @@ VECTORS = [
 def test_published_vectors(counter, key, expected):
     words = philox4x32(*(np.uint64(c) for c in counter), *(np.uint64(k) for k in key))
     assert tuple(int(w) for w in words) == expected
+
+
+def test_kernels_draw_what_numpys_generator_draws():
+    for seed in (0, 7, 2**63 - 5):
+        key = np.uint64(derive_seed(seed, Purpose.HAZARD, 3))
+        drawn = [generator_uniform(key, place) for place in range(40)]
+        assert drawn == generator(seed, Purpose.HAZARD, 3).random(40).tolist()
 
 
 def test_every_part_of_the_key_changes_the_number():

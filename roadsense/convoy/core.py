@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from roadsense.convoy.control import action_bounds, steer_ego, steer_peers
 from roadsense.convoy.driver import look
-from roadsense.convoy.episode import draw_episode
+from roadsense.convoy.episode import DRAWS, SPEC_DTYPE, draw_episode, keys_of, spec_record
 from roadsense.convoy.observation import Observation, observe
 from roadsense.convoy.reward import REWARD_TERMS, RewardConfig, reward_constants, score
 from roadsense.convoy.truth import impact_speed, refresh_truth, touches
@@ -59,7 +59,7 @@ class Batch(structref.StructRefProxy):
 
 _FIELDS = [
     "worlds", "traffic", "side", "reach_m", "virtual", "routes", "targets", "tables", "radio", "observation", "actions",
-    "active", "steps", "rows", "keys", "reward_of", "terms", "rewards", "control", "lowest", "highest", "horizon_steps",
+    "active", "steps", "specs", "draw_keys", "ahead", "rows", "keys", "reward_of", "terms", "rewards", "control", "lowest", "highest", "horizon_steps",
 ]  # fmt: skip
 structref.define_proxy(Batch, _BatchType, _FIELDS)
 
@@ -146,11 +146,12 @@ def carry_back(batch, w, tick):
 
 @counted_kernel
 def warm_up(batch):
-    """Fills radio tables, driver's view and the first observation of the active worlds, which were just reset."""
+    """Draws the episodes of the active worlds, which were just reset; fills radio, driver's view and observation."""
     worlds, traffic, virtual, radio = batch.worlds, batch.traffic, batch.virtual, batch.radio
     place(batch.routes, traffic)
     for w in range(worlds.shape[0]):
         if batch.active[w]:
+            draw_episode(worlds[w], batch.specs[w], batch.draw_keys[w], traffic, w, batch.ahead)
             begin_episode(batch.tables, radio, worlds.seed, w)
             batch.side[w] = 0
             refresh_truth(worlds[w], traffic, w, batch.side, batch.reach_m)
@@ -228,6 +229,9 @@ class ConvoyWorlds:
         self._active = np.ones(self.num_worlds, np.bool_)
         self._all_active = True
         self._actions = np.zeros(self.num_worlds)
+        self._specs = np.zeros(self.num_worlds, SPEC_DTYPE)
+        self._draw_keys = np.zeros((self.num_worlds, len(DRAWS)), np.uint64)
+        self._stated: dict[int, tuple[Scenario, NDArray[np.void]]] = {}
         self._batch: Batch | None = None
         self._bound: RouteTable | None = None  # the routes that the batch holds
         lowest, highest = action_bounds(config.control)
@@ -244,6 +248,9 @@ class ConvoyWorlds:
             "actions": self._actions,
             "active": self._active,
             "steps": np.zeros(self.num_worlds, np.int64),
+            "specs": self._specs,
+            "draw_keys": self._draw_keys,
+            "ahead": np.zeros(max_cars, np.int64),
             "rows": np.zeros(num_rows, np.int64),
             "keys": np.zeros(num_rows),
             "reward_of": reward_constants(config.reward),
@@ -282,8 +289,10 @@ class ConvoyWorlds:
             if scenario is None:
                 continue
             self.scenarios[world] = scenario
-            draw_episode(self.records[world], scenario, specs[world] or scenario.episode, seeds[world], state, world)
-            self.emulator.reset(world, seeds[world], params, randomise_radio)
+            self.records[world]["seed"] = seeds[world]
+            self._specs[world] = self._spec(scenario, specs[world])
+            self._draw_keys[world] = keys_of(seeds[world])
+            self.emulator.prepare(world, seeds[world], params, randomise_radio)
             self.targets.stated_speed_mps[world] = state.speed_mps[world]
         if self._batch is None or self._bound is not self.traffic.routes:
             self._bound = self.traffic.routes
@@ -293,6 +302,14 @@ class ConvoyWorlds:
         warm_up(self._batch)
         self.terms[chosen] = 0.0
         self.rewards[chosen] = 0.0
+
+    def _spec(self, scenario: Scenario, spec: EpisodeSpec | None) -> NDArray[np.void]:
+        """The ranges of an episode for kernels; a scenario's own ones are written down once."""
+        if spec is not None:
+            return spec_record(spec, scenario.ego.type)
+        if id(scenario) not in self._stated:
+            self._stated[id(scenario)] = (scenario, spec_record(scenario.episode, scenario.ego.type))
+        return self._stated[id(scenario)][1]
 
     def step(self, actions: NDArray[np.float64], active: NDArray[np.bool_] | None = None) -> None:
         """Moves the ``active`` worlds (default: all) by one control step of 0.1 s.

@@ -1,134 +1,212 @@
-"""The draws of a reset: hazard, ordinary driving and driver, from the episode's seed and the scenario's ranges."""
+"""The draws of a reset: hazard, ordinary driving and driver, from the episode's seed and the scenario's ranges.
+
+Each quantity is drawn whether it is used or not, so that overriding one range moves no other draw.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from roadsense.convoy.world import HISTORY, MAX_EVENTS, NEVER, HazardKind
 from roadsense.episode_spec import EpisodeSpec
-from roadsense.randomness import Purpose, generator
-from roadsense.scenario import Scenario
-from roadsense.traffic.base import EGO, STEP_S, TrafficState
+from roadsense.jit import kernel
+from roadsense.philox import generator_uniform
+from roadsense.randomness import Purpose, derive_seed
+from roadsense.traffic.base import EGO, STEP_S
+from roadsense.vehicles import VehicleType
 
 _KINDS = {kind.name.lower(): kind for kind in HazardKind}
+_NONE, _EMERGENCY_BRAKE = int(HazardKind.NONE), int(HazardKind.EMERGENCY_BRAKE)
+_STALLED_VEHICLE = int(HazardKind.STALLED_VEHICLE)
+
 ORDINARY_FROM_STEP, ORDINARY_TO_STEP = 30, 320
 """Ordinary brakings begin within these steps."""
 
+STALLED_DECEL_MPS2 = 9.0
+"""What keeps a stalled vehicle where it stands [m/s²]."""
 
-def steps(seconds: float) -> int:
+STOPPING_SPEED_MPS = 15.0
+"""The wait of an ordinary stop counts from the standstill of a car at this speed [m/s]."""
+
+SPEC_DTYPE = np.dtype(
+    [
+        ("kind", np.int64),
+        ("share", np.float64),
+        ("rank", np.int64, (2,)),
+        ("decel_mps2", np.float64, (2,)),
+        ("onset_s", np.float64, (2,)),
+        ("release_s", np.float64, (2,)),
+        ("release_share", np.float64),
+        ("reaction_s", np.float64, (2,)),
+        ("inattentive_share", np.float64),
+        ("inattention_s", np.float64, (2,)),  # NaN: to the end
+        ("brakings", np.int64, (2,)),
+        ("ordinary_decel_mps2", np.float64, (2,)),
+        ("duration_s", np.float64, (2,)),
+        ("stop_share", np.float64),
+        ("hold_until_onset", np.bool_),
+        # --- of the ego's type
+        ("max_accel_mps2", np.float64),
+        ("max_speed_mps", np.float64),
+        ("headway_s", np.float64),
+        ("min_gap_m", np.float64),
+        ("speed_factor", np.float64),
+    ],
+    align=True,
+)
+"""The ranges that an episode is drawn from, as kernels read them."""
+
+DRAWS = (Purpose.HAZARD, Purpose.ORDINARY_DRIVING, Purpose.DRIVER)
+"""What is drawn at a reset, in the order of its keys."""
+_HAZARD, _ORDINARY, _DRIVER = range(len(DRAWS))
+
+
+def keys_of(seed: int) -> list[int]:
+    """The key of each of ``DRAWS`` in an episode."""
+    return [derive_seed(seed, purpose) for purpose in DRAWS]
+
+
+def spec_record(spec: EpisodeSpec, ego: VehicleType) -> NDArray[np.void]:
+    """One record of ``SPEC_DTYPE``, from the ranges of an episode and the ego's type."""
+    hazard, driver, ordinary = spec.hazard, spec.driver, spec.ordinary
+    forever = (math.nan, math.nan)
+    return np.array(
+        (
+            _KINDS[hazard.kind], hazard.share, hazard.rank, hazard.decel_mps2, hazard.onset_s,
+            hazard.release_s or forever, hazard.release_share, driver.reaction_s, driver.inattentive_share,
+            driver.inattention_s or forever, ordinary.brakings, ordinary.decel_mps2, ordinary.duration_s,
+            ordinary.stop_share, spec.hold_until_onset, ego.accel_mps2, ego.max_speed_mps, ego.tau_s, ego.min_gap_m,
+            ego.speed_factor,
+        ),
+        SPEC_DTYPE,
+    )  # fmt: skip
+
+
+@kernel
+def steps(seconds):
     """Whole control steps nearest to a duration."""
     return round(seconds / STEP_S)
 
 
-def columns_ahead(state: TrafficState, world: int) -> list[int]:
-    """Columns of the transmitting cars ahead of the ego on its route, nearest first."""
-    position = state.position_m[world]
-    usable = state.alive[world] & state.on_route[world] & state.transmits[world] & (position > position[EGO])
-    return sorted(np.flatnonzero(usable).tolist(), key=lambda car: position[car])
+@kernel
+def between(bounds, unit):
+    """The value at ``unit`` of [0, 1) within two bounds."""
+    return bounds[0] + unit * (bounds[1] - bounds[0])
 
 
-def draw_episode(
-    record: Any, scenario: Scenario, spec: EpisodeSpec, seed: int, state: TrafficState, world: int
-) -> None:
-    """Fills the record of one world for a new episode.
+@kernel
+def one_of(low, high, unit):
+    """The whole number at ``unit`` of [0, 1) from ``low`` to ``high``."""
+    return low + int(unit * (high - low + 1))
 
-    Each quantity is drawn whether it is used or not, so that overriding one range moves no other draw.
+
+@kernel
+def list_ahead(traffic, w, ahead):
+    """Writes the columns of the transmitting cars ahead of the ego on its route, nearest first; returns how many."""
+    position = traffic.position_m[w]
+    count = 0
+    for car in range(1, traffic.alive.shape[1]):
+        here = traffic.alive[w, car] and traffic.on_route[w, car] and traffic.transmits[w, car]
+        if not here or position[car] <= position[EGO]:
+            continue
+        place = count
+        while place > 0 and position[ahead[place - 1]] > position[car]:
+            ahead[place] = ahead[place - 1]
+            place -= 1
+        ahead[place] = car
+        count += 1
+    return count
+
+
+@kernel
+def draw_episode(world, spec, keys, traffic, w, ahead):
+    """Fills the record of a world for a new episode.
 
     Args:
-        record: one element of an array of ``WORLD_DTYPE``.
-        scenario: what is played; its ego type gives the driver's headway.
-        spec: ranges to draw from, the scenario's own or overridden ones.
-        seed: of the episode.
-        state: traffic at t = 0.
-        world: row of ``state``.
+        world: of ``WORLD_DTYPE``.
+        spec: of ``SPEC_DTYPE``.
+        keys: [3], see :func:`keys_of`.
+        traffic: the state at t = 0.
+        w: the world's row in it.
+        ahead: scratch, [n] with room for every car.
     """
-    record["seed"] = seed
-    record["step"] = 0
-    ahead = columns_ahead(state, world)
-    _draw_hazard(record, spec, seed, ahead)
-    if record["hazard_kind"] == HazardKind.NONE:
-        _draw_ordinary(record, spec, seed, ahead)
-    _draw_driver(record, scenario, spec, seed)
-    ego = scenario.ego.type
-    record["max_accel_mps2"] = ego.accel_mps2
-    record["max_speed_mps"] = ego.max_speed_mps
-    for name in ("actuator_accel_mps2", "previous_accel_mps2", "action", "driver_accel_mps2", "demand_mps2"):
-        record[name] = 0.0
-    record["needed_before_mps2"] = 0.0
-    record["impact_speed_mps"] = 0.0
-    record["end_reason"] = 0
-    record["hold_until_onset"] = spec.hold_until_onset
+    world.step = 0
+    count = list_ahead(traffic, w, ahead)
+    world.num_events = 0
+    draw_hazard(world, spec, keys[_HAZARD], ahead, count)
+    if world.hazard_kind == _NONE:
+        draw_ordinary(world, spec, keys[_ORDINARY], ahead, count)
+    draw_driver(world, spec, keys[_DRIVER])
+    world.max_accel_mps2, world.max_speed_mps = spec.max_accel_mps2, spec.max_speed_mps
+    world.actuator_accel_mps2, world.previous_accel_mps2, world.action = 0.0, 0.0, 0.0
+    world.driver_accel_mps2, world.demand_mps2, world.needed_before_mps2 = 0.0, 0.0, 0.0
+    world.impact_speed_mps = 0.0
+    world.end_reason = 0
+    world.hold_until_onset = spec.hold_until_onset
 
 
-def _draw_hazard(record: Any, spec: EpisodeSpec, seed: int, ahead: list[int]) -> None:
-    hazard, draw = spec.hazard, generator(seed, Purpose.HAZARD)
-    rank_unit, decel_unit, onset_unit, release_unit, duration_unit, share_unit = draw.random(6)
-    kind = _KINDS[hazard.kind] if ahead else HazardKind.NONE
-    if kind == HazardKind.EMERGENCY_BRAKE and share_unit >= hazard.share:
-        kind = HazardKind.NONE
-    record["hazard_kind"] = kind
-    record["num_events"] = 0
-    record["hazard_rank"], record["hazard_target"], record["hazard_decel_mps2"] = 0, -1, 0.0
-    record["onset_step"] = record["over_step"] = NEVER
-    if kind == HazardKind.NONE:
+@kernel
+def add_event(world, target, start, end, decel):
+    event = world.num_events
+    world.event_target[event], world.event_decel_mps2[event] = target, decel
+    world.event_start[event], world.event_end[event] = start, end
+    world.num_events = event + 1
+
+
+@kernel
+def draw_hazard(world, spec, key, ahead, count):
+    """Draws kind, target, deceleration, onset and end of the hazard."""
+    kind = spec.kind if count > 0 else _NONE
+    if kind == _EMERGENCY_BRAKE and generator_uniform(key, 5) >= spec.share:
+        kind = _NONE
+    world.hazard_kind = kind
+    world.hazard_rank, world.hazard_target, world.hazard_decel_mps2 = 0, -1, 0.0
+    world.onset_step, world.over_step = NEVER, NEVER
+    if kind == _NONE:
         return
-    low, high = min(hazard.rank[0], len(ahead)), min(hazard.rank[1], len(ahead))
-    rank = low + int(rank_unit * (high - low + 1))
-    decel = hazard.decel_mps2[0] + decel_unit * (hazard.decel_mps2[1] - hazard.decel_mps2[0])
-    first, last = steps(hazard.onset_s[0]), steps(hazard.onset_s[1])
-    onset = first + int(onset_unit * (last - first + 1))
+    rank = one_of(min(spec.rank[0], count), min(spec.rank[1], count), generator_uniform(key, 0))
+    decel = between(spec.decel_mps2, generator_uniform(key, 1))
+    onset = one_of(steps(spec.onset_s[0]), steps(spec.onset_s[1]), generator_uniform(key, 2))
     over = NEVER
-    if hazard.release_s is not None and release_unit < hazard.release_share:
-        over = onset + steps(hazard.release_s[0] + duration_unit * (hazard.release_s[1] - hazard.release_s[0]))
-    if kind == HazardKind.STALLED_VEHICLE:  # it stands where the scenario put it, from the first step to the last
-        rank, onset, over, decel = len(ahead), 0, NEVER, 9.0
-    record["hazard_rank"], record["hazard_target"], record["hazard_decel_mps2"] = rank, ahead[rank - 1], decel
-    record["onset_step"], record["over_step"] = onset, over
-    _add_event(record, ahead[rank - 1], onset, over, decel)
+    if generator_uniform(key, 3) < spec.release_share:
+        over = onset + steps(between(spec.release_s, generator_uniform(key, 4)))
+    if kind == _STALLED_VEHICLE:  # it stands where the scenario put it, from the first step to the last
+        rank, onset, over, decel = count, 0, NEVER, STALLED_DECEL_MPS2
+    world.hazard_rank, world.hazard_target, world.hazard_decel_mps2 = rank, ahead[rank - 1], decel
+    world.onset_step, world.over_step = onset, over
+    add_event(world, ahead[rank - 1], onset, over, decel)
 
 
-def _draw_ordinary(record: Any, spec: EpisodeSpec, seed: int, ahead: list[int]) -> None:
+@kernel
+def draw_ordinary(world, spec, key, ahead, count):
     """The front car slows now and then, in disjoint slots of the episode."""
-    ordinary, draw = spec.ordinary, generator(seed, Purpose.ORDINARY_DRIVING)
-    low, high = ordinary.brakings
-    count = low + int(draw.random() * (high - low + 1))
-    units = draw.random((MAX_EVENTS, 4))
-    if not ahead or count == 0:
+    brakings = one_of(spec.brakings[0], spec.brakings[1], generator_uniform(key, 0))
+    if count == 0 or brakings == 0:
         return
-    slot = (ORDINARY_TO_STEP - ORDINARY_FROM_STEP) // count
-    for event in range(count):
-        place, decel_unit, duration_unit, stop_unit = units[event]
-        decel = ordinary.decel_mps2[0] + decel_unit * (ordinary.decel_mps2[1] - ordinary.decel_mps2[0])
-        duration = ordinary.duration_s[0] + duration_unit * (ordinary.duration_s[1] - ordinary.duration_s[0])
-        if stop_unit < ordinary.stop_share:  # the wait counts from the standstill of a car at a usual speed
-            duration += 15.0 / decel
-        length = min(steps(duration), slot)
-        start = ORDINARY_FROM_STEP + event * slot + int(place * (slot - length + 1))
-        _add_event(record, ahead[-1], start, start + length, decel)
+    slot = (ORDINARY_TO_STEP - ORDINARY_FROM_STEP) // brakings
+    for event in range(min(brakings, MAX_EVENTS)):
+        first = 1 + 4 * event
+        decel = between(spec.ordinary_decel_mps2, generator_uniform(key, first + 1))
+        duration_s = between(spec.duration_s, generator_uniform(key, first + 2))
+        if generator_uniform(key, first + 3) < spec.stop_share:
+            duration_s += STOPPING_SPEED_MPS / decel
+        lasts = min(steps(duration_s), slot)
+        start = ORDINARY_FROM_STEP + event * slot + int(generator_uniform(key, first) * (slot - lasts + 1))
+        add_event(world, ahead[count - 1], start, start + lasts, decel)
 
 
-def _add_event(record: Any, target: int, start: int, end: int, decel: float) -> None:
-    event = int(record["num_events"])
-    record["event_target"][event], record["event_decel_mps2"][event] = target, decel
-    record["event_start"][event], record["event_end"][event] = start, end
-    record["num_events"] = event + 1
-
-
-def _draw_driver(record: Any, scenario: Scenario, spec: EpisodeSpec, seed: int) -> None:
-    driver, draw = spec.driver, generator(seed, Purpose.DRIVER)
-    reaction_unit, attention_unit, inattention_unit = draw.random(3)
-    reaction = driver.reaction_s[0] + reaction_unit * (driver.reaction_s[1] - driver.reaction_s[0])
-    record["reaction_steps"] = min(steps(reaction), HISTORY - 1)
-    record["inattentive_from"] = record["attentive_from"] = NEVER
-    if record["hazard_kind"] != HazardKind.NONE and attention_unit < driver.inattentive_share:
-        record["inattentive_from"] = record["onset_step"]
-        if driver.inattention_s is not None:
-            low, high = driver.inattention_s
-            lasts = steps(low + inattention_unit * (high - low))
-            record["attentive_from"] = record["onset_step"] + lasts
-    ego = scenario.ego.type
-    record["driver_headway_s"], record["driver_min_gap_m"] = ego.tau_s, ego.min_gap_m
-    record["driver_speed_factor"] = ego.speed_factor
-    record["risk_s"], record["held"] = 0.0, False
+@kernel
+def draw_driver(world, spec, key):
+    """Draws reaction and inattention."""
+    world.reaction_steps = min(steps(between(spec.reaction_s, generator_uniform(key, 0))), HISTORY - 1)
+    world.inattentive_from, world.attentive_from = NEVER, NEVER
+    if world.hazard_kind != _NONE and generator_uniform(key, 1) < spec.inattentive_share:
+        world.inattentive_from = world.onset_step
+        if not math.isnan(spec.inattention_s[0]):
+            world.attentive_from = world.onset_step + steps(between(spec.inattention_s, generator_uniform(key, 2)))
+    world.driver_headway_s, world.driver_min_gap_m = spec.headway_s, spec.min_gap_m
+    world.driver_speed_factor = spec.speed_factor
+    world.risk_s, world.held = 0.0, False

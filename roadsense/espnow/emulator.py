@@ -51,11 +51,15 @@ class Emulator:
             params: parameters.
             randomise: whether they are varied within ``params.randomisation``.
         """
+        self.prepare(world, seed, params, randomise)
+        begin_episode(self.tables, self.arrays, self.seeds, world)
+
+    def prepare(self, world: int, seed: int, params: RadioParams, randomise: bool = False) -> None:
+        """Puts parameters in force in one world, for whoever begins its episode; see :meth:`reset`."""
         if randomise or self._in_force[world] is not params:
             fill_tables(self.tables, self._quantiles, world, params, seed if randomise else None)
             self._in_force[world] = None if randomise else params
         self.seeds[world] = seed
-        begin_episode(self.tables, self.arrays, self.seeds, world)
 
     def step(
         self,
