@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 import re
 import tempfile
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numba
+
+log = logging.getLogger(__name__)
 
 _numba_config: Any = numba.config  # its settings are made at run time, unknown to type checkers
 
@@ -60,6 +63,22 @@ def cache_dir() -> Path | None:
     roots = [Path(explicit)] if explicit else [Path(user) / "roadsense"]
     roots.append(Path(tempfile.gettempdir()) / f"roadsense-{os.getuid()}")
     return next((root / name for root in roots if _writable(root / name)), None)
+
+
+@functools.cache
+def tell_of_compiling(function: str) -> None:
+    """Says once, on stderr, that kernels are about to be compiled; nothing where they are on disk.
+
+    Args:
+        function: a kernel of those that are waited for, as ``module.function``.
+    """
+    folder = cache_dir()
+    if folder is None:
+        log.warning(
+            "compiling kernels, about half a minute; no folder can be written to keep them, see NUMBA_CACHE_DIR."
+        )
+    elif not any(folder.glob(f"*/{function}-*.nbi")):
+        log.warning("compiling kernels for this machine, about half a minute and only this once; kept in %s.", folder)
 
 
 _NUMPY_ERRORS: dict[str, Any] = {"error_model": "numpy"}

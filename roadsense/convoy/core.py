@@ -24,7 +24,7 @@ from roadsense.errors import ActionError, UsageError, nearest
 from roadsense.espnow.emulator import Emulator
 from roadsense.espnow.kernels import begin_episode, step_radio
 from roadsense.espnow.params import RadioParams
-from roadsense.jit import counted_kernel, kernel
+from roadsense.jit import counted_kernel, kernel, tell_of_compiling
 from roadsense.scenario import Scenario
 from roadsense.traffic.base import EGO, STEP_S, Traffic, TrafficState
 from roadsense.traffic.geometry import place, pose
@@ -59,7 +59,8 @@ class Batch(structref.StructRefProxy):
 
 _FIELDS = [
     "worlds", "traffic", "side", "reach_m", "virtual", "routes", "targets", "tables", "radio", "observation", "actions",
-    "active", "steps", "specs", "draw_keys", "ahead", "rows", "keys", "reward_of", "terms", "rewards", "control", "lowest", "highest", "horizon_steps",
+    "active", "steps", "specs", "draw_keys", "ahead", "rows", "keys", "reward_of", "terms", "rewards", "control",
+    "lowest", "highest", "horizon_steps",
 ]  # fmt: skip
 structref.define_proxy(Batch, _BatchType, _FIELDS)
 
@@ -215,6 +216,7 @@ class ConvoyWorlds:
     """
 
     def __init__(self, config: WorldsConfig, traffic: Traffic) -> None:
+        tell_of_compiling("core.hear_and_score")
         self.config, self.traffic = config, traffic
         self.num_worlds = traffic.num_worlds
         max_cars = config.max_peers + 1

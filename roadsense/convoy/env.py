@@ -117,7 +117,9 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         radio: Radio parameters: `"convoy"`, `"drive"`, `"5m"`, `"stationary_60_200"`, `"ideal"`, a JSON file, or a
             degradation: `"off"`, `"delayed:<ms>"`, `"lossy:<p>,<burst>"`, `"spoofed"`. Default: the dataset's own, else
             `"convoy"`.
-        engine: `"sumo"` (libsumo, in this process where nobody else uses it, else in a worker process) or `"traci"`.
+        engine: Who moves the cars: `"sumo"` (libsumo, in this process where nobody else uses it, else in a worker
+            process); `"native"`, SUMO's car following to the bit and many times as fast, which refuses by name what it
+            cannot express; `"auto"`, native where it can drive all scenarios, else SUMO; or `"traci"`.
         control: `"brake"` or `"acceleration"`.
         max_peers: Capacity; a scenario with more cars beside V001 is refused.
         messages_per_peer: Newest messages of each peer in the observation.

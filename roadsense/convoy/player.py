@@ -53,6 +53,7 @@ class Player:
         source: where scenarios come from.
         params: radio parameters in force.
         seeds: seed of the running episode, by world.
+        engine: who moves the cars, for ``"auto"`` who was chosen.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Player:
             )
         self.params = radio_of(radio, self.source)
         self.num_worlds = num_worlds
-        self._engine = choose_engine(engine, scenarios)
+        self.engine = choose_engine(engine, scenarios)
         self.open()
         self.seeds = [0] * num_worlds
         self._roots = [0] * num_worlds
@@ -95,7 +96,7 @@ class Player:
 
     def open(self) -> None:
         """Starts the engine, again after a ``close``: ``worlds`` is then a new batch, seeds go on as they were."""
-        engine = make_traffic(self._engine, self.num_worlds, self.config.max_peers + 1)
+        engine = make_traffic(self.engine, self.num_worlds, self.config.max_peers + 1)
         self.worlds = ConvoyWorlds(self.config, engine)
         self.closed = False
 

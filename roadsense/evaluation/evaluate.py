@@ -34,7 +34,7 @@ class EvaluationConfig:
     radio: str | None = None
     """Radio parameters instead of the dataset's."""
     engine: str = "sumo"
-    """Traffic engine."""
+    """Who moves the cars: ``sumo`` (the reference), ``native``, ``auto`` or ``traci``."""
     max_peers: int = MAX_PEERS
     """Cars that a world has room for beside V001."""
 
@@ -51,6 +51,7 @@ class Evaluation:
     dataset_digest: str | None = None
     radio: str = ""
     radio_digest: str = ""
+    engine: str = ""
     rows: list[tuple[str, EpisodeMetrics]] = field(default_factory=list)
     summaries: list[dict[str, Any]] = field(default_factory=list)
 
@@ -62,6 +63,7 @@ class Evaluation:
             "dataset_digest": self.dataset_digest,
             "radio": self.radio,
             "radio_digest": self.radio_digest,
+            "engine": self.engine,
             "root_seed": EVALUATION_SEED,
             "environment": environment(),
             "policies": {summary["policy"]: summary for summary in self.summaries},
@@ -113,6 +115,7 @@ def evaluate(policies: Sequence[Policy], config: EvaluationConfig, *, progress: 
             try:
                 result.dataset_digest = player.source.digest
                 result.radio, result.radio_digest = player.params.name, player.params.digest
+                result.engine = player.engine
                 traces = play(policy, player, config.episodes, on_episode=lambda: bar.update() and None)
                 episodes = [measure(trace) for trace in traces]
             finally:

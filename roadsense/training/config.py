@@ -15,6 +15,7 @@ from roadsense._data import params_dir
 from roadsense.convoy.world import Control
 from roadsense.errors import ParamsError, RoadsenseError, UsageError, explain, nearest
 from roadsense.policies.signature import Widths
+from roadsense.traffic.engines import ENGINES
 
 ALGORITHMS = ("ppo", "recurrent-ppo")
 PRESETS = tuple(sorted(path.stem for path in (params_dir() / "train").glob("*.yaml")))
@@ -41,13 +42,15 @@ class TrainConfig:
     """Newest messages of each peer in the observation."""
     max_peers: int | None = None
     """Cars that a world has room for beside V001; none: as many as the scenarios list, at least 16 with a flow."""
+    engine: str = "sumo"
+    """Who moves the cars: ``sumo``, ``native`` (SUMO's car following, many times as fast) or ``auto``."""
 
     algorithm: str = "ppo"
     """``ppo`` or ``recurrent-ppo``."""
     total_timesteps: int = 1_000_000
     """Steps of experience over all worlds; rounded up to whole rollouts."""
     n_envs: int = 8
-    """Worlds that drive side by side, each a SUMO process."""
+    """Worlds that drive side by side; with ``sumo`` each is a process."""
     n_steps: int = 512
     """Steps of each world between two updates."""
     batch_size: int = 1024
@@ -102,6 +105,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _known("algorithm", self.algorithm, ALGORITHMS)
+        _known("engine", self.engine, [engine for engine in ENGINES if engine != "traci"])
         _known("control", self.control, [control.name.lower() for control in Control])
         _require("max_peers", self.max_peers, self.max_peers is None or self.max_peers >= 1, "at least 1")
         for name in ("total_timesteps", "n_envs", "n_steps", "n_epochs", "messages_per_peer", "lstm_width",
