@@ -74,9 +74,7 @@ def tell_of_compiling(function: str) -> None:
     """
     folder = cache_dir()
     if folder is None:
-        log.warning(
-            "compiling kernels, about half a minute; no folder can be written to keep them, see NUMBA_CACHE_DIR."
-        )
+        log.warning("compiling kernels, about half a minute and every time: no folder can be written to keep them.")
     elif not any(folder.glob(f"*/{function}-*.nbi")):
         log.warning("compiling kernels for this machine, about half a minute and only this once; kept in %s.", folder)
 

@@ -165,7 +165,8 @@ def _player(config: TrainConfig, dataset_dir: str | None, split: str, num_worlds
     source = open_source(dataset_dir=dataset_dir, split=split)
     return Player(
         num_worlds, dataset_dir=dataset_dir, split=split, radio=config.emulator_params, control=config.control,
-        engine=config.engine, max_peers=room_for(source.all(), config.max_peers), messages_per_peer=config.messages_per_peer,
+        engine=config.engine, max_peers=room_for(source.all(), config.max_peers),
+        messages_per_peer=config.messages_per_peer,
     )  # fmt: skip
 
 
