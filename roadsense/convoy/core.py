@@ -39,6 +39,9 @@ HORIZON_STEPS = 400
 ROUTE_MARGIN_M = 5.0
 """An episode ends when the front bumper is this close to the end of the ego's route [m]."""
 
+_BLOCK = 8
+"""Worlds that go through a step together: few enough for the processor to keep at hand."""
+
 _RUNNING, _COLLISION, _HORIZON = int(EndReason.RUNNING), int(EndReason.COLLISION), int(EndReason.HORIZON)
 _ROUTE_END, _PEER_CONTACT = int(EndReason.ROUTE_END), int(EndReason.PEER_CONTACT)
 _REAR_CONTACT = int(EndReason.REAR_CONTACT)
@@ -108,22 +111,25 @@ def end_of_episode(world, traffic, routes, w, horizon_steps):
 def hear_and_score(batch):
     """Second half of a step, after the traffic moved: geometry, radio, truth, reward, end, observation."""
     worlds, traffic, routes, radio = batch.worlds, batch.traffic, batch.routes, batch.radio
-    place(routes, traffic)
-    for w in range(worlds.shape[0]):
-        if batch.active[w]:
-            worlds[w].step += 1
-        batch.steps[w] = worlds[w].step
-    step_radio(batch.tables, radio, worlds.seed, batch.steps, traffic.x_m, traffic.y_m, traffic.speed_mps,
-               traffic.accel_mps2, traffic.heading_rad, traffic.alive, traffic.transmits, batch.active)  # fmt: skip
-    for w in range(worlds.shape[0]):
-        if batch.active[w]:
-            world = worlds[w]
-            refresh_truth(world, traffic, w, batch.side, batch.reach_m)
-            batch.rewards[w] = score(world, traffic, w, batch.reward_of, batch.terms[w])
-            world.end_reason = end_of_episode(world, traffic, routes, w, batch.horizon_steps)
-            if touches(world):
-                world.impact_speed_mps = impact_speed(world, traffic, w)
-            observe(world, radio, w, batch.observation, batch.rows, batch.keys)
+    for first in range(0, worlds.shape[0], _BLOCK):
+        end = min(first + _BLOCK, worlds.shape[0])
+        place(routes, traffic, first, end)
+        for w in range(first, end):
+            if batch.active[w]:
+                worlds[w].step += 1
+            batch.steps[w] = worlds[w].step
+        step_radio(batch.tables, radio, worlds.seed, batch.steps, traffic.x_m, traffic.y_m, traffic.speed_mps,
+                   traffic.accel_mps2, traffic.heading_rad, traffic.alive, traffic.transmits, batch.active,
+                   first, end)  # fmt: skip
+        for w in range(first, end):
+            if batch.active[w]:
+                world = worlds[w]
+                refresh_truth(world, traffic, w, batch.side, batch.reach_m)
+                batch.rewards[w] = score(world, traffic, w, batch.reward_of, batch.terms[w])
+                world.end_reason = end_of_episode(world, traffic, routes, w, batch.horizon_steps)
+                if touches(world):
+                    world.impact_speed_mps = impact_speed(world, traffic, w)
+                observe(world, radio, w, batch.observation, batch.rows, batch.keys)
 
 
 @counted_kernel
@@ -149,7 +155,7 @@ def carry_back(batch, w, tick):
 def warm_up(batch):
     """Draws the episodes of the active worlds, which were just reset; fills radio, driver's view and observation."""
     worlds, traffic, virtual, radio = batch.worlds, batch.traffic, batch.virtual, batch.radio
-    place(batch.routes, traffic)
+    place(batch.routes, traffic, 0, worlds.shape[0])
     for w in range(worlds.shape[0]):
         if batch.active[w]:
             draw_episode(worlds[w], batch.specs[w], batch.draw_keys[w], traffic, w, batch.ahead)
@@ -160,16 +166,16 @@ def warm_up(batch):
             for back in range(HISTORY):
                 worlds[w].seen_gap_m[back] = worlds[w].gap_m
                 worlds[w].seen_lead_speed_mps[back] = traffic.speed_mps[w, leader] if leader >= 0 else 0.0
-    for tick in range(-WARM_UP_TICKS, 1):
-        for w in range(worlds.shape[0]):
-            if batch.active[w]:
-                batch.steps[w] = tick
-                carry_back(batch, w, tick)
-        step_radio(batch.tables, radio, worlds.seed, batch.steps, virtual.x_m, virtual.y_m, virtual.speed_mps,
-                   virtual.accel_mps2, virtual.heading_rad, virtual.alive, virtual.transmits, batch.active)  # fmt: skip
     for w in range(worlds.shape[0]):
-        if batch.active[w]:
-            observe(worlds[w], radio, w, batch.observation, batch.rows, batch.keys)
+        if not batch.active[w]:
+            continue
+        for tick in range(-WARM_UP_TICKS, 1):
+            batch.steps[w] = tick
+            carry_back(batch, w, tick)
+            step_radio(batch.tables, radio, worlds.seed, batch.steps, virtual.x_m, virtual.y_m, virtual.speed_mps,
+                       virtual.accel_mps2, virtual.heading_rad, virtual.alive, virtual.transmits, batch.active,
+                       w, w + 1)  # fmt: skip
+        observe(worlds[w], radio, w, batch.observation, batch.rows, batch.keys)
 
 
 _MOST = {"max_peers": 2000, "messages_per_peer": 100, "horizon_steps": 1_000_000}

@@ -76,5 +76,5 @@ class Emulator:
         """Moves the ``active`` worlds (default: all) to the end of a step; see :func:`.kernels.step_radio`."""
         step_radio(
             self.tables, self.arrays, self.seeds, step, x_m, y_m, speed_mps, accel_mps2, heading_rad, alive, transmits,
-            self._all if active is None else active,
+            self._all if active is None else active, 0, self.num_worlds,
         )  # fmt: skip

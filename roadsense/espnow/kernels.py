@@ -247,8 +247,8 @@ def age(table, car, messages, c, now_s):
 
 
 @kernel
-def step_radio(tables, state, seeds, step, x, y, speed, accel, heading, alive, transmits, active):
-    """Moves the radio and all sensors of the ``active`` worlds to the end of a control step.
+def step_radio(tables, state, seeds, step, x, y, speed, accel, heading, alive, transmits, active, first, end):
+    """Moves the radio and all sensors of the ``active`` worlds among ``first`` to ``end`` − 1 to the end of a step.
 
     The first call after ``begin_episode`` only makes readings. A world's steps must follow each other without gaps;
     they may begin below 0 (virtual ticks that fill the tables before t = 0).
@@ -264,9 +264,11 @@ def step_radio(tables, state, seeds, step, x, y, speed, accel, heading, alive, t
         alive: [world, car], whether the car is on the road.
         transmits: [world, car], whether it carries a radio.
         active: [world], which worlds move; the others keep everything as it is.
+        first, end: which worlds are looked at.
     """
-    state.frame_count[0] = 0
-    for w in range(active.shape[0]):
+    if first == 0:
+        state.frame_count[0] = 0
+    for w in range(first, end):
         if not active[w]:
             continue
         table, seed, now_s = tables[w], seeds[w], step[w] * STEP_S

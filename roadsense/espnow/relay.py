@@ -50,7 +50,7 @@ def needs(link, flights, receiver, source, generation, sent_s):
     if has_heard(link, generation):
         return False
     for slot in range(link.pending):
-        flight = flights[receiver, source, slot]
+        flight = flights[slot, receiver, source]
         if flight.generation == generation and flight.arrival_s <= sent_s:
             return False
     return True
@@ -63,22 +63,22 @@ def launch(link, flights, receiver, source, generation, arrival_s, hops):
     Returns the generation that had to give way because there is no more room, the oldest; ``NEVER`` if none had to.
     """
     for slot in range(link.pending):
-        flight = flights[receiver, source, slot]
+        flight = flights[slot, receiver, source]
         if flight.generation == generation:
             if arrival_s < flight.arrival_s:
                 flight.arrival_s, flight.hops = arrival_s, hops
             return NEVER
     place, dropped = link.pending, NEVER
-    if place == flights.shape[2]:
+    if place == flights.shape[0]:
         place, dropped = -1, generation
         for slot in range(link.pending):
-            if flights[receiver, source, slot].generation < dropped:
-                place, dropped = slot, int(flights[receiver, source, slot].generation)
+            if flights[slot, receiver, source].generation < dropped:
+                place, dropped = slot, int(flights[slot, receiver, source].generation)
         if place < 0:
             return dropped
     else:
         link.pending += 1
-    flight = flights[receiver, source, place]
+    flight = flights[place, receiver, source]
     flight.generation, flight.arrival_s, flight.hops = generation, arrival_s, hops
     return dropped
 
@@ -116,10 +116,10 @@ def next_arrival(link, flights, receiver, source, now_s):
     """The slot of the first message that has arrived by now, the older one of two at once; −1 if there is none."""
     first = -1
     for slot in range(link.pending):
-        flight = flights[receiver, source, slot]
+        flight = flights[slot, receiver, source]
         if flight.arrival_s > now_s:
             continue
-        earliest = flights[receiver, source, max(first, 0)]
+        earliest = flights[max(first, 0), receiver, source]
         sooner = flight.arrival_s < earliest.arrival_s
         at_once = flight.arrival_s == earliest.arrival_s and flight.generation < earliest.generation
         if first < 0 or sooner or at_once:
@@ -135,14 +135,14 @@ def take(cars, links, flights, sent, messages, receiver, source, now_s):
         slot = next_arrival(link, flights, receiver, source, now_s)
         if slot < 0:
             return
-        flight = flights[receiver, source, slot]
+        flight = flights[slot, receiver, source]
         message, before = sent[source, flight.generation & RING_MASK], link.newest_generation
         is_kept = message.generation == flight.generation
         if is_kept and note_heard(link, flight.generation, flight.hops) and receiver == EGO:
             take_in(cars[source], messages, source, message, flight.arrival_s, flight.hops, before)
             cars[source].received += 1
         link.pending -= 1
-        flights[receiver, source, slot] = flights[receiver, source, link.pending]
+        flights[slot, receiver, source] = flights[link.pending, receiver, source]
 
 
 @kernel
@@ -163,7 +163,7 @@ def choose_relayed(table, cars, links, flights, sent, messages, relayer, generat
         table: parameters in force.
         cars: [car] of ``CAR_DTYPE``.
         links: [receiver, sender] of ``LINK_DTYPE``.
-        flights: [receiver, sender, slot] of ``FLIGHT_DTYPE``.
+        flights: [slot, receiver, sender] of ``FLIGHT_DTYPE``.
         sent: [car, generation & RING_MASK], what everybody told.
         messages: [car, k], the ego's table.
         relayer: its column.

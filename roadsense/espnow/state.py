@@ -144,7 +144,10 @@ class RadioArrays(NamedTuple):
     quantiles: NDArray[np.float64]
     """[row, level and cell] of the gamma distributions that tables refer to."""
     flights: NDArray[np.void]
-    """[world, receiver, sender, slot] of ``FLIGHT_DTYPE``: copies under way, the first ``links.pending`` slots."""
+    """[world, slot, receiver, sender] of ``FLIGHT_DTYPE``: copies under way, the first ``links.pending`` slots.
+
+    By slot, for few are ever in use: what a step touches stands close together.
+    """
     sent: NDArray[np.void]
     """[world, car, generation modulo SENT_RING] of ``MESSAGE_DTYPE``: what the car told."""
     busy_until_s: NDArray[np.float64]
@@ -183,7 +186,7 @@ class RadioArrays(NamedTuple):
             links=np.zeros((num_worlds, max_cars, max_cars), LINK_DTYPE),
             shadows=np.zeros((num_worlds, max_cars, max_cars), SHADOW_DTYPE),
             quantiles=quantiles,
-            flights=np.zeros((num_worlds, max_cars, max_cars, PENDING_MESSAGES), FLIGHT_DTYPE),
+            flights=np.zeros((num_worlds, PENDING_MESSAGES, max_cars, max_cars), FLIGHT_DTYPE),
             sent=np.zeros((num_worlds, max_cars, SENT_RING), MESSAGE_DTYPE),
             busy_until_s=np.zeros(num_worlds),
             ticks=np.zeros(max_cars * TICKS_PER_STEP, TICK_DTYPE),

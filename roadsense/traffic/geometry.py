@@ -86,10 +86,13 @@ def speed_limit(routes: RouteTable, route: int, s: float) -> float:
 
 
 @kernel
-def place(routes: RouteTable, state: TrafficState) -> None:
-    """Fills x, y and heading of every car that is alive and on its world's route; all others are left alone."""
-    worlds, cars = state.position_m.shape
-    for world in range(worlds):
+def place(routes: RouteTable, state: TrafficState, first: int, end: int) -> None:
+    """Fills x, y and heading of every car that is alive and on the route of its world; all others are left alone.
+
+    Of the worlds ``first`` to ``end`` − 1.
+    """
+    cars = state.position_m.shape[1]
+    for world in range(first, end):
         route = routes.index[world]
         for car in range(cars):
             if state.alive[world, car] and state.on_route[world, car]:

@@ -253,7 +253,7 @@ def test_a_full_queue_is_a_loss_not_a_silence():
     drive.run(31)
     assert drive.arrays.links["pending"][:, 0][0, 1] == 16
     assert drive.state.lost_total[0, 1] == 30 - 16
-    assert sorted(drive.arrays.flights["generation"][0, 0, 1]) == list(range(14, 30))
+    assert sorted(drive.arrays.flights["generation"][0, :, 0, 1]) == list(range(14, 30))
 
 
 def test_inactive_worlds_stand_still():
