@@ -334,32 +334,43 @@ def _numbers() -> list[tuple[str, int, int, str]]:
     return found
 
 
-def _aligned_tests(package: Path, cache: Path) -> subprocess.CompletedProcess[str]:
-    """The tests of alignment, with another copy of the package."""
+def _copy(folder: Path) -> Path:
+    """Package, data and tests once more; the engine of the copy may be broken."""
+    root = Path(__file__).parents[2]
+    for name in ("roadsense", "scenarios", "params", "tests"):
+        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "datasets"))
+    shutil.copy(root / "setup.cfg", folder)
+    return folder / "roadsense" / "traffic"
+
+
+def _run_alignment(folder: Path) -> subprocess.CompletedProcess[str]:
+    """The tests of alignment in a copy."""
     tests = ["moves_as_in_sumo", "too_small", "lanes_ahead", "are_gone", "chains"]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", " or ".join(tests)]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", " or ".join(tests), __file__],
-        env={**os.environ, "PYTHONPATH": str(package.parent), "NUMBA_CACHE_DIR": str(cache)},
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600, check=False,
+        [*command, "tests/traffic/test_native.py"],
+        env={**os.environ, "PYTHONPATH": str(folder), "NUMBA_CACHE_DIR": str(folder / "cache")},
+        cwd=folder, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
 
 
-def _copy(folder: Path) -> Path:
-    return shutil.copytree(
-        Path(roadsense.__file__).parent, folder / "roadsense", ignore=shutil.ignore_patterns("__pycache__")
-    )
+@pytest.mark.proof
+def test_the_copy_of_a_right_engine_passes(tmp_path):
+    _copy(tmp_path)
+    done = _run_alignment(tmp_path)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 @pytest.mark.proof
 @pytest.mark.parametrize("number", _numbers(), ids=lambda number: f"{number[0]}:{number[1]}:{number[2]} {number[3]}")
 def test_any_constant_off_by_one_percent_fails(number, tmp_path):
     file, line, column, text = number
-    source = _copy(tmp_path) / "traffic" / file
+    source = _copy(tmp_path) / file
     lines = source.read_text().splitlines(keepends=True)
     off = f"{float(text) * 1.01!r}"
     lines[line - 1] = lines[line - 1][:column] + off + lines[line - 1][column + len(text) :]
     source.write_text("".join(lines))
-    done = _aligned_tests(tmp_path / "roadsense", tmp_path / "cache")
+    done = _run_alignment(tmp_path)
     assert done.returncode == 1, done.stdout[-2000:]
 
 
@@ -380,8 +391,8 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 def test_a_wrong_engine_fails(what, tmp_path):
     right, wrong = WRONG[what]
-    source = _copy(tmp_path) / "traffic" / "native.py"
+    source = _copy(tmp_path) / "native.py"
     assert source.read_text().count(right) == 1
     source.write_text(source.read_text().replace(right, wrong))
-    done = _aligned_tests(tmp_path / "roadsense", tmp_path / "cache")
+    done = _run_alignment(tmp_path)
     assert done.returncode == 1, done.stdout[-2000:]
