@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,44 +23,76 @@ LIMITS = {
 
 Columns = dict[str, NDArray[np.float64]]
 
+_KNOWN = {*LIMITS, "vehicle_id", "from_vehicle_id", "sequence", "peer_id"}
+_LINE_END = re.compile(r"\r\n|\n|\r")  # and not what else Unicode counts as one
+
 
 def read_table(path: Path, findings: Findings) -> dict[str, list[str]] | None:
     """The cells of a csv file by the lower-case name of their column; None where there is nothing to read.
 
-    Rows with another number of cells than the header are left out: a board that loses its power cuts the last one.
+    A line is a row, and one that stands again word for word counts once. Rows with another number of cells than the
+    header are left out: a board that loses its power cuts the last one.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        findings.add("unreadable", path, f"cannot be read ({error.strerror}); left out")
+    text = _text(path, findings)
+    if text is None:
         return None
-    except UnicodeDecodeError:
-        findings.add("not_csv", path, "is not text; left out")
-        return None
-    if "\0" in text:
-        text = _without_zeros(text, path, findings)
-    rows = [row for row in csv.reader(text.splitlines()) if row]
-    if not rows:
+    lines = [line for line in _LINE_END.split(text) if line.strip()]
+    if not lines:
         findings.add("empty_file", path, "is empty; left out")
         return None
+    rows = _rows(list(dict.fromkeys(lines)), path, findings)
+    if len(rows) < len(lines):
+        findings.add("duplicate_rows", path, f"{len(lines) - len(rows)} rows stand again word for word; one counts")
     head = [name.strip().lower() for name in rows[0]]
-    if len(set(head)) != len(head) or len(head) < 3:
-        findings.add("not_csv", path, "does not begin with a line of column names with commas between; left out")
+    twice = sorted({name for name in head if name in _KNOWN and head.count(name) > 1})
+    if len(head) < 3 or twice:
+        why = f"has two columns {twice[0]}" if twice else "does not begin with a line of column names, commas between"
+        findings.add("not_csv", path, f"{why}; left out")
         return None
-    whole = [row for row in rows[1:] if len(row) == len(head)]
+    whole = [row for row in map(_without_trailing(len(head)), rows[1:]) if len(row) == len(head)]
     if len(whole) < len(rows) - 1:
         cut = len(rows) - 1 - len(whole)
         findings.add("ragged_rows", path, f"{cut} rows have another number of cells than the header; left out")
     if not whole:
         findings.add("empty_file", path, "has a header and no rows; left out")
         return None
-    return dict(zip(head, (list(column) for column in zip(*whole, strict=True)), strict=True))
+    return dict(zip(reversed(head), (list(column) for column in reversed([*zip(*whole, strict=True)])), strict=True))
 
 
-def _without_zeros(text: str, path: Path, findings: Findings) -> str:
-    """Text without the zero bytes that a card leaves where it lost power before a block was written."""
-    findings.add("zero_bytes", path, f"{text.count(chr(0))} zero bytes, as after a loss of power; left out")
-    return text.replace("\0", "")
+def _text(path: Path, findings: Findings) -> str | None:
+    """What a file says, whatever its encoding; bytes that no board writes are told."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        findings.add("unreadable", path, f"cannot be read ({error.strerror}); left out")
+        return None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    if b"\0" in data:
+        findings.add("zero_bytes", path, f"{data.count(0)} zero bytes, as after a loss of power; left out")
+        data = data.replace(b"\0", b"")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        strange = len(data) - len(data.decode("ascii", errors="ignore"))
+        findings.add("stray_bytes", path, f"{strange} bytes are not UTF-8; the cells with them are read as Latin-1")
+        return data.decode("latin-1")
+
+
+def _rows(lines: list[str], path: Path, findings: Findings) -> list[list[str]]:
+    """The cells of each line. A quote that is not closed on its own line is none, or it would swallow what follows."""
+    if not any('"' in line for line in lines):
+        return [line.split(",") for line in lines]
+    stray = [line.count('"') % 2 == 1 for line in lines]
+    if any(stray):
+        findings.add("stray_quotes", path, f"{sum(stray)} rows have a quote that is not closed; read without it")
+    closed = (line.replace('"', "") if odd else line for line, odd in zip(lines, stray, strict=True))
+    return [next(csv.reader([line])) for line in closed]
+
+
+def _without_trailing(cells: int) -> Callable[[list[str]], list[str]]:
+    """Cuts empty cells behind the last column, which a comma at the end of a line makes."""
+    return lambda row: row if any(cell.strip() for cell in row[cells:]) else row[:cells]
 
 
 def numbers(

@@ -76,7 +76,7 @@ def _files(places: tuple[Path, ...]) -> list[Path]:
     for place in places:
         if not place.exists():
             raise UsageError(f"{place}: there is no such file or folder; give the logs or their folder.")
-        found |= set(place.rglob("*.csv")) if place.is_dir() else {place}
+        found |= {path for path in place.rglob("*") if path.suffix.lower() == ".csv"} if place.is_dir() else {place}
     return sorted(found)
 
 
@@ -145,6 +145,10 @@ def _read_tx(path: Path, table: dict[str, list[str]], findings: Findings) -> tup
     own = (names == name) & (hops == 0)
     if not own.all():
         findings.add("relayed_rows", path, f"{int((~own).sum())} of {len(own)} rows relay others; {name}'s own count")
+    again = own & ~_first_of_each(epoch, columns["msg_timestamp"], own)
+    if again.any():
+        findings.add("duplicate_rows", path, f"{int(again.sum())} own messages stand again; the first of each counts")
+        own &= ~again
     nothing = np.full(len(names), np.nan)
     accel = np.stack([columns.get(f"accel_{axis}", nothing) for axis in "xyz"], axis=1)
     sent = Sent(
@@ -152,6 +156,14 @@ def _read_tx(path: Path, table: dict[str, list[str]], findings: Findings) -> tup
         columns["lon"][own], columns["speed"][own], columns.get("heading", nothing)[own], accel[own],
     )  # fmt: skip
     return name, sent, (epoch, columns["timestamp_local_ms"])
+
+
+def _first_of_each(epoch: Ints, stamp_ms: Floats, among: Bools) -> Bools:
+    """Which of some rows are the first with their time stamp since a reset."""
+    rows = np.flatnonzero(among)
+    found = np.zeros(len(among), np.bool_)
+    found[rows[np.unique(np.stack([epoch[rows], stamp_ms[rows]]), axis=1, return_index=True)[1]]] = True
+    return found
 
 
 def _read_rx(path: Path, table: dict[str, list[str]], findings: Findings) -> Heard:

@@ -176,8 +176,80 @@ def test_rows_that_stand_twice_count_once(logs, whole):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([lines[0], *(line for line in lines[1:] for _ in (0, 1))]))
     measured, findings = _measured(logs)
-    assert len(_texts(findings, "duplicate_rows")) == 2
+    assert "stand again word for word" in _texts(findings, "duplicate_rows")[0]
     assert [link.lost.sum() for link in measured.links] == [link.lost.sum() for link in whole[0].links]
+
+
+@pytest.mark.parametrize("column", ["lat", None])
+def test_own_messages_that_stand_twice_are_no_losses(logs, whole, column):
+    """Word for word, or with another cell changed: a frame was sent once."""
+    for path in logs.glob("*_tx.csv"):
+        head, *body = path.read_text().splitlines()
+        at = head.split(",").index(column) if column else None
+        twice = [line if at is None else ",".join([*line.split(",")[:at], "50.1", *line.split(",")[at + 1 :]])
+                 for line in body[::20]]  # fmt: skip
+        pairs = dict(zip(body[::20], twice, strict=True))
+        path.write_text("\n".join([head, *(one for line in body for one in (line, pairs.get(line)) if one)]))
+    measured, findings = _measured(logs)
+    assert len(_texts(findings, "duplicate_rows")) == 3
+    assert [link.lost.sum() for link in measured.links] == [link.lost.sum() for link in whole[0].links]
+
+
+def test_a_tx_file_appended_to_itself_is_no_reset(logs, whole):
+    path = logs / "V001_tx.csv"
+    head, *body = path.read_text().splitlines()
+    path.write_text("\n".join([head, *body, *body]))
+    measured, findings = _measured(logs)
+    assert "clock_reset" not in findings.codes() and "duplicate_rows" in findings.codes()
+    assert [link.lost.sum() for link in measured.links] == [link.lost.sum() for link in whole[0].links]
+
+
+def test_a_quote_that_is_not_closed_costs_no_row(logs, whole):
+    path = logs / "V001_rx.csv"
+    lines = path.read_text().splitlines()
+    lines[-300] = '"' + lines[-300]
+    path.write_text("\n".join(lines))
+    measured, findings = _measured(logs)
+    assert "1 rows" in _texts(findings, "stray_quotes")[0] and "ragged_rows" not in findings.codes()
+    assert [link.lost.sum() for link in measured.links] == [link.lost.sum() for link in whole[0].links]
+
+
+def test_quotes_around_cells_and_commas_at_line_ends_change_nothing(logs, whole):
+    for path in logs.glob("*.csv"):
+        head, *body = path.read_text().splitlines()
+        quoted = [",".join(f'"{cell}"' for cell in line.split(",")) for line in body]
+        path.write_text("\n".join([head + ",rssi,rssi", *(line + ",-50,-50," for line in quoted)]))
+    measured, findings = _measured(logs)
+    assert findings.codes() <= {"relayed_rows"}
+    assert [link.lost.sum() for link in measured.links] == [link.lost.sum() for link in whole[0].links]
+
+
+def test_a_needed_column_that_stands_twice_is_refused(logs):
+    path = logs / "V001_tx.csv"
+    path.write_text("\n".join(line + ("," + line.split(",")[3]) for line in path.read_text().splitlines()))
+    assert "two columns lat" in _texts(_read(logs)[1], "not_csv")[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "one byte", "utf-8-sig", "CRLF"])
+def test_encodings(logs, whole, encoding):
+    for path in logs.glob("*.csv"):
+        text = path.read_text()
+        if encoding == "one byte":
+            path.write_bytes(text[:7000].encode() + b"\xff" + text[7001:].encode())
+        elif encoding == "CRLF":
+            path.write_bytes(text.replace("\n", "\r\n").encode())
+        else:
+            path.write_bytes(text.encode(encoding))
+    measured, findings = _measured(logs)
+    assert ("stray_bytes" in findings.codes()) == (encoding == "one byte")
+    for link, reference in zip(measured.links, whole[0].links, strict=True):
+        assert abs(int(link.lost.sum()) - int(reference.lost.sum())) <= 1
+
+
+def test_names_of_files_in_capitals_are_found(logs):
+    for path in list(logs.glob("*.csv")):
+        path.rename(path.with_suffix(".CSV"))
+    assert len(_read(logs)[0].boards) == 3
 
 
 def test_frames_that_a_tx_file_lacks_are_no_losses_and_part_their_neighbours(logs, whole):
