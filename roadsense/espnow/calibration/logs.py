@@ -15,14 +15,9 @@ from numpy.typing import NDArray
 from roadsense.errors import RoadsenseError, UsageError
 from roadsense.espnow.calibration.columns import Columns, numbers, read_table
 from roadsense.espnow.calibration.findings import Findings
+from roadsense.espnow.calibration.order import in_order
 from roadsense.espnow.calibration.records import Board, Bools, Floats, Heard, Ints, LogSet, RoundTrips, Sent
 from roadsense.espnow.calibration.times import put_right
-
-RESET_MS = 1000.0
-"""A clock that goes back further than this was reset; less is rows written out of order."""
-
-MOST_RESETS = 20
-"""In one file; more than that are rows out of order."""
 
 _TIMES = ("timestamp_local_ms", "msg_timestamp")
 _PLACE = ("lat", "lon", "speed")
@@ -104,22 +99,11 @@ def _usable(columns: Columns, names: NDArray[np.str_], path: Path, findings: Fin
     return usable
 
 
-def _in_order(columns: Columns, usable: Bools, path: Path, findings: Findings) -> Ints:
-    """Usable rows in the order of the file; by time where the clock goes back so often that no board resets so."""
+def _ordered(columns: Columns, usable: Bools, path: Path, findings: Findings) -> tuple[Ints, Ints]:
+    """Usable rows in the order of time, and the resets before each."""
     rows = np.flatnonzero(usable)
-    backward = int((np.diff(columns["timestamp_local_ms"][rows]) < -RESET_MS).sum())
-    if backward <= MOST_RESETS:
-        return rows
-    findings.add("rows_out_of_order", path, f"times go back {backward} times; rows are taken in the order of time")
-    return rows[np.argsort(columns["timestamp_local_ms"][rows], kind="stable")]
-
-
-def _epochs(local_ms: Floats, path: Path, findings: Findings) -> Ints:
-    epoch = np.concatenate([[0], np.cumsum(np.diff(local_ms) < -RESET_MS)]).astype(np.int64)[: len(local_ms)]
-    if len(epoch) and epoch[-1] > 0:
-        times = "once" if epoch[-1] == 1 else f"{epoch[-1]} times"
-        findings.add("clock_reset", path, f"the clock went back {times}, as by a reset; each part is taken by itself")
-    return epoch
+    order, epoch = in_order(columns["timestamp_local_ms"][rows], path, findings)
+    return rows[order], epoch
 
 
 def _hops(columns: Columns) -> Ints:
@@ -135,9 +119,9 @@ def _read_tx(path: Path, table: dict[str, list[str]], findings: Findings) -> tup
     if absent:
         findings.add("missing_column", path, f"has no column {', '.join(absent)}; what rests on it is not measured")
     columns = put_right(numbers(table, present, path, findings), names, path, findings)
-    rows = _in_order(columns, _usable(columns, names, path, findings), path, findings)
+    rows, epoch = _ordered(columns, _usable(columns, names, path, findings), path, findings)
     names, columns = names[rows], {name: values[rows] for name, values in columns.items()}
-    epoch, hops = _epochs(columns["timestamp_local_ms"], path, findings), _hops(columns)
+    hops = _hops(columns)
     candidates, counts = np.unique(names[hops == 0], return_counts=True)
     name = str(candidates[counts.argmax()]) if len(counts) else ""
     if not name:
@@ -172,11 +156,11 @@ def _read_rx(path: Path, table: dict[str, list[str]], findings: Findings) -> Hea
     if "hop_count" not in table:
         findings.add("missing_column", path, "has no column hop_count; every row is taken as heard directly")
     columns = put_right(numbers(table, present, path, findings), names, path, findings)
-    rows = _in_order(columns, _usable(columns, names, path, findings), path, findings)
+    rows, epoch = _ordered(columns, _usable(columns, names, path, findings), path, findings)
     columns = {name: values[rows] for name, values in columns.items()}
     local_ms = columns["timestamp_local_ms"]
     return Heard(
-        _epochs(local_ms, path, findings), local_ms, names[rows], columns["msg_timestamp"], _hops(columns)
+        epoch, local_ms, names[rows], columns["msg_timestamp"], _hops(columns)
     )  # fmt: skip
 
 

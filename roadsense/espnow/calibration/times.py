@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from roadsense.espnow.calibration.columns import Columns
 from roadsense.espnow.calibration.findings import Findings
+from roadsense.espnow.calibration.order import STALE_MS, wild
 from roadsense.espnow.calibration.records import Floats
 
 _FEWEST = 20
@@ -30,9 +31,17 @@ def put_right(columns: Columns, names: NDArray[np.str_], path: Path, findings: F
     if unit:
         findings.add("time_unit", path, f"times look like {unit}; taken as such")
         local, stamp = local * factor, stamp * factor
+    local, stamp = local.copy(), stamp.copy()
+    off = wild(local)
+    of_sender = [np.flatnonzero(names == name) for name in np.unique(names)]
+    for rows in of_sender:
+        off[rows] |= wild(stamp[rows], STALE_MS)
+    if off.any():
+        text = f"{int(off.sum())} rows show a time far off those before and after them, which go on; not used"
+        findings.add("wild_times", path, text)
+        local[off] = stamp[off] = np.nan
     steady_local, steady_stamp = _unwrapped(local), stamp.copy()
-    for name in np.unique(names):
-        rows = names == name
+    for rows in of_sender:
         steady_stamp[rows] = _unwrapped(stamp[rows])
     if not (_same(steady_local, local) and _same(steady_stamp, stamp)):
         findings.add("clock_wrap", path, "a counter of milliseconds reached 2^32 and began anew; carried on")
@@ -41,7 +50,7 @@ def put_right(columns: Columns, names: NDArray[np.str_], path: Path, findings: F
 
 def _unit(times: Floats) -> tuple[str, float]:
     """Name of the unit, if it is not milliseconds, and how many of these it has."""
-    apart = np.abs(np.diff(times[np.isfinite(times)]))
+    apart = np.diff(np.sort(times[np.isfinite(times)]))  # rows may stand in any order
     if len(apart) >= _FEWEST and 0.0 < apart.mean() < _MEAN_OF_SECONDS:
         return "seconds", 1000.0
     if len(apart) >= _FEWEST and np.median(apart) > _MEDIAN_OF_MICROSECONDS:

@@ -2,11 +2,15 @@
 
 import csv
 import json
+import random
 import shutil
 
+import numpy as np
 import pytest
 
 from roadsense.cli import main
+from roadsense.espnow.calibration.findings import Findings
+from roadsense.espnow.calibration.order import in_order, wild
 
 WRAP = 2**32
 
@@ -50,3 +54,71 @@ def test_the_same_comes_out(short_drive, tmp_path, capsys, code, change):
     for section, values in plain.items():
         for key, value in values.items():
             assert found[section][key] == pytest.approx(value, rel=1e-3), (section, key)
+
+
+def _shuffled(body):
+    return random.Random(1).sample(body, len(body))
+
+
+def _in_chunks(body):
+    chunks = _shuffled([body[i : i + 50] for i in range(0, len(body), 50)])
+    return [line for chunk in chunks for line in chunk]
+
+
+def _neighbours_swapped(body):
+    return [line for i in range(0, len(body), 2) for line in reversed(body[i : i + 2])]
+
+
+@pytest.mark.parametrize(
+    "order", [_shuffled, _in_chunks, _neighbours_swapped, lambda body: body[::-1], lambda body: body[900:] + body[:900]]
+)
+def test_the_order_of_rows_changes_nothing_and_is_told(short_drive, tmp_path, capsys, order):
+    plain, _ = calibrated(short_drive.folder, tmp_path / "plain.json", capsys)
+    shutil.copytree(short_drive.folder, tmp_path / "logs")
+    for path in (tmp_path / "logs").glob("*.csv"):
+        head, *body = path.read_text().splitlines()
+        path.write_text("\n".join([head, *order(body)]))
+    found, said = calibrated(tmp_path / "logs", tmp_path / "found.json", capsys)
+    assert found == plain
+    assert "[rows_out_of_order]" in said and "[clock_reset]" not in said and "[time_unit]" not in said
+
+
+@pytest.mark.parametrize("column", [0, 1])
+@pytest.mark.parametrize("cell", ["4294967295", "0"])
+def test_a_wild_time_costs_its_row_only(short_drive, tmp_path, capsys, cell, column):
+    plain, _ = calibrated(short_drive.folder, tmp_path / "plain.json", capsys)
+    shutil.copytree(short_drive.folder, tmp_path / "logs")
+    for path in (tmp_path / "logs").glob("*.csv"):
+        lines = path.read_text().splitlines()
+        cells = lines[500].split(",")
+        cells[column] = cell
+        lines[500] = ",".join(cells)
+        path.write_text("\n".join(lines))
+    found, said = calibrated(tmp_path / "logs", tmp_path / "found.json", capsys)
+    assert "[wild_times]" in said and "[clock_wrap]" not in said and "[clock_reset]" not in said
+    assert found["loss"]["probability"] == pytest.approx(plain["loss"]["probability"], abs=0.003)
+    assert found["latency"]["shape"] == pytest.approx(plain["latency"]["shape"], rel=0.03)
+
+
+def _epochs(times_ms):
+    findings = Findings()
+    return in_order(np.array(times_ms, float), None, findings)[1].tolist(), findings.codes()
+
+
+def test_resets_are_told_from_rows_out_of_order():
+    drive = list(range(800, 60_000, 100))
+    assert _epochs([*drive, *drive[:100]]) == ([0] * len(drive) + [1] * 100, {"clock_reset"})
+    away = list(range(900_000, 960_000, 100))
+    assert _epochs([*away, *drive]) == ([0] * len(away) + [1] * len(drive), {"clock_reset"})
+    often = 30 * drive[:100]
+    assert _epochs(often) == ([place // 100 for place in range(len(often))], {"clock_reset"})
+    assert _epochs([*drive[300:], *drive[:300]]) == ([0] * len(drive), {"rows_out_of_order"})
+    assert _epochs([]) == ([], set())
+
+
+def test_only_a_few_rows_between_rows_that_go_on_are_wild():
+    times = np.arange(0.0, 5000.0, 100.0)
+    for rows, expected in ((slice(20, 21), 1), (slice(20, 23), 3), (slice(20, 24), 0), (slice(0, 1), 0)):
+        spoilt = times.copy()
+        spoilt[rows] += 1e6
+        assert wild(spoilt).sum() == expected

@@ -1,0 +1,72 @@
+"""The order of a log's rows: wild times, rows that stand elsewhere in the file than in time, and resets of the clock.
+
+A clock that goes back was reset, or rows were written out of order. After a reset the clock runs again through times
+that it showed before, so rows of both parts lie between each other in time; rows out of order fit together again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from roadsense.espnow.calibration.findings import Findings
+from roadsense.espnow.calibration.records import Bools, Floats, Ints
+
+RESET_MS = 1000.0
+"""A clock that goes back further than this was reset; less is rows written out of order."""
+
+STALE_MS = 30_000.0
+"""No message is relayed so late that its stamp is older than others of its sender by more than this."""
+
+_WILD_ROWS, _STEADY_ROWS, _STEADY_MS = 3, 4, 10_000.0
+_MOST_SEAMS = 1.5  # a piece: pieces of one clock that only changed places have one seam each
+
+
+def wild(times_ms: Floats, far_ms: float = RESET_MS) -> Bools:
+    """Times of up to three rows that lie ``far_ms`` off while the rows before and after them go on with each other."""
+    found = np.zeros(len(times_ms), np.bool_)
+    known = np.flatnonzero(np.isfinite(times_ms))
+    pieces = _pieces(times_ms[known], far_ms)
+    for before, piece, after in zip(pieces, pieces[1:], pieces[2:], strict=False):
+        apart = times_ms[known[after[0]]] - times_ms[known[before[-1]]]
+        steady = min(len(before), len(after)) >= _STEADY_ROWS and 0.0 <= apart < _STEADY_MS
+        if steady and len(piece) <= _WILD_ROWS:
+            found[known[piece]] = True
+    return found
+
+
+def _pieces(times_ms: Floats, far_ms: float = RESET_MS) -> list[Ints]:
+    """Rows between jumps of the time, either way."""
+    jumps = np.flatnonzero(np.abs(np.diff(times_ms)) > far_ms) + 1
+    return np.split(np.arange(len(times_ms)), jumps)
+
+
+def in_order(times_ms: Floats, path: Path, findings: Findings) -> tuple[Ints, Ints]:
+    """Rows in the order of time, and how often the clock was reset before each of them.
+
+    Args:
+        times_ms: [row], all known, in the order of the file.
+        path: of the file.
+        findings: of resets, and of rows out of order.
+    """
+    epoch = np.concatenate([[0], np.cumsum(np.diff(times_ms) < -RESET_MS)]).astype(np.int64)[: len(times_ms)]
+    if len(epoch) and epoch[-1] > 0 and _fit_together(times_ms):
+        epoch[:] = 0
+    order = np.lexsort((times_ms, epoch))
+    moved = int((np.diff(times_ms) < 0.0).sum()) - int(epoch[-1:].sum())
+    if moved:
+        findings.add("rows_out_of_order", path, f"times go back {moved} times; rows are taken in the order of time")
+    if len(epoch) and epoch[-1] > 0:
+        times = "once" if epoch[-1] == 1 else f"{epoch[-1]} times"
+        findings.add("clock_reset", path, f"the clock went back {times}, as by a reset; each part is taken by itself")
+    return order, epoch[order]
+
+
+def _fit_together(times_ms: Floats) -> bool:
+    """Whether pieces of the file, put in the order of time, follow each other without a jump and without overlap."""
+    piece = np.concatenate([np.full(len(rows), place) for place, rows in enumerate(_pieces(times_ms))])
+    order = np.argsort(times_ms, kind="stable")
+    seams = np.diff(piece[order]) != 0
+    close = np.diff(times_ms[order])[seams] <= RESET_MS
+    return bool(len(close) <= _MOST_SEAMS * piece[-1] and close.mean() > 0.5)
