@@ -26,6 +26,9 @@ class Match:
     """Of the receiver's clock."""
 
 
+Matches = dict[tuple[str, str], Match]
+"""By sender and receiver."""
+
 Clocks = dict[tuple[str, str, int, int], PairClock]
 """By names of two boards in order and epochs of their clocks."""
 
@@ -67,9 +70,7 @@ def match_frames(sent: Sent, board: Board, sender: str, findings: Findings) -> M
     return Match(arrival, epoch)
 
 
-def pair_clocks(
-    logs: LogSet, matches: dict[tuple[str, str], Match], assumed_ms: float, step_ms: float, findings: Findings
-) -> Clocks:
+def pair_clocks(logs: LogSet, matches: Matches, assumed_ms: float, step_ms: float, findings: Findings) -> Clocks:
     """The clocks of all pairs in all stretches between resets.
 
     Args:

@@ -12,6 +12,7 @@ import numpy as np
 from roadsense.espnow.calibration import round_trips
 from roadsense.espnow.calibration.asked import Asked
 from roadsense.espnow.calibration.axes import put_right
+from roadsense.espnow.calibration.boots import align
 from roadsense.espnow.calibration.figures import Figure, chi_interval, loss_share, mean_burst, ratio
 from roadsense.espnow.calibration.findings import Findings
 from roadsense.espnow.calibration.gps_law import GpsError, gps_error, holds_fixes
@@ -69,6 +70,7 @@ def measure(logs: LogSet, asked: Asked, findings: Findings) -> Measured:
         for receiver in logs.boards
         if sender is not receiver and receiver.heard is not None
     }
+    logs, matches = align(logs, matches)
     error = clock_error(logs)
     clocks = pair_clocks(logs, matches, asked.least_latency_ms, error.step_ms, findings)
     all_links = trace_links(logs, matches, clocks, interval.value if interval else 100.0, findings)

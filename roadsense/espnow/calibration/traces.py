@@ -9,7 +9,7 @@ import numpy as np
 from roadsense.espnow.calibration.axes import EARTH_M
 from roadsense.espnow.calibration.clocks import BLOCK_S
 from roadsense.espnow.calibration.findings import Findings
-from roadsense.espnow.calibration.matching import Clocks, Match, local_times
+from roadsense.espnow.calibration.matching import Clocks, Match, Matches, local_times
 from roadsense.espnow.calibration.recording import recording
 from roadsense.espnow.calibration.records import Board, Bools, Floats, Ints, LogSet, Sent
 
@@ -48,9 +48,7 @@ class Link:
         return f"{self.sender}→{self.receiver}"
 
 
-def trace_links(
-    logs: LogSet, matches: dict[tuple[str, str], Match], clocks: Clocks, interval_ms: float, findings: Findings
-) -> list[Link]:
+def trace_links(logs: LogSet, matches: Matches, clocks: Clocks, interval_ms: float, findings: Findings) -> list[Link]:
     """All links of all boards that have an RX file."""
     links = []
     boards = {board.name: board for board in logs.boards}
