@@ -18,7 +18,7 @@ _SAME_MS = 1000.0
 """Differences of two clocks that agree this well are of the same boots; latencies and drift are much less."""
 
 Offsets = list[tuple[int, int, float, int]]
-"""Part of the sender's TX file, part of the receiver's RX file, the receiver's clock minus the sender's [ms], messages."""
+"""Part of the sender's TX file and of the receiver's RX file, the latter's clock minus the former's [ms], messages."""
 
 
 def align(logs: LogSet, matches: Matches) -> tuple[LogSet, Matches]:
