@@ -73,7 +73,7 @@ def measure(logs: LogSet, asked: Asked, findings: Findings) -> Measured:
     logs, matches = align(logs, matches)
     error = clock_error(logs)
     clocks = pair_clocks(logs, matches, asked.least_latency_ms, error.step_ms, findings)
-    all_links = trace_links(logs, matches, clocks, interval.value if interval else 100.0, findings)
+    all_links = trace_links(logs, matches, clocks, findings)
     links, bad = split_bad(all_links, asked.edges_m, asked.excluded, findings)
     echoes = round_trips.gather(logs.round_trips) if logs.round_trips else None
     steps = loss_by_distance(links, asked.edges_m, asked.confidence)

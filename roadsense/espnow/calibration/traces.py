@@ -10,7 +10,7 @@ from roadsense.espnow.calibration.axes import EARTH_M
 from roadsense.espnow.calibration.clocks import BLOCK_S
 from roadsense.espnow.calibration.findings import Findings
 from roadsense.espnow.calibration.matching import Clocks, Match, Matches, local_times
-from roadsense.espnow.calibration.recording import recording
+from roadsense.espnow.calibration.recording import beacon_interval_ms, recording
 from roadsense.espnow.calibration.records import Board, Bools, Floats, Ints, LogSet, Sent
 
 LONGEST_MS = 1000.0
@@ -48,13 +48,19 @@ class Link:
         return f"{self.sender}→{self.receiver}"
 
 
-def trace_links(logs: LogSet, matches: Matches, clocks: Clocks, interval_ms: float, findings: Findings) -> list[Link]:
+def trace_links(logs: LogSet, matches: Matches, clocks: Clocks, findings: Findings) -> list[Link]:
     """All links of all boards that have an RX file."""
     links = []
     boards = {board.name: board for board in logs.boards}
-    spans = {board.name: recording(board, findings) for board in logs.boards if board.heard is not None}
+    usual_ms = beacon_interval_ms([board.sent.stamp_ms for board in logs.boards])
+    every_ms = {board.name: beacon_interval_ms([board.sent.stamp_ms], usual_ms) for board in logs.boards}
+    spans = {
+        board.name: recording(board, every_ms[board.name], findings) for board in logs.boards if board.heard is not None
+    }
     for (sender, receiver), match in sorted(matches.items()):
-        link = _trace(boards[sender], boards[receiver], match, clocks, spans[receiver], interval_ms, boards, findings)
+        link = _trace(
+            boards[sender], boards[receiver], match, clocks, spans[receiver], every_ms[sender], boards, findings
+        )
         if len(link.lost) == 0:
             findings.add("no_overlap", link.name, "were never recorded at the same time; not used")
         else:

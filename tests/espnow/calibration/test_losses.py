@@ -77,13 +77,15 @@ def _recorder(rows_ms, sources, own_ms):
     return Board("R", None, (np.zeros(len(own_ms), int), np.array(own_ms, float)), heard)
 
 
-def _spans(seconds, heard, own):
-    """Two senders heard at times that ``heard`` allows, own frames written at times that ``own`` allows."""
-    times = np.arange(0.0, seconds, 0.1)
-    rows = [t * 1000.0 for t in times if heard(t) for _ in "AB"]
+def _spans(seconds, heard, own, senders="AB", step_s=0.1):
+    """Senders heard at times that ``heard`` allows, own frames written at times that ``own`` allows."""
+    times = np.arange(0.0, seconds, step_s)
+    rows = [t * 1000.0 for t in times if heard(t) for _ in senders]
     findings = Findings()
-    board = _recorder(rows, ["A", "B"] * (len(rows) // 2), [t * 1000.0 for t in times if own(t)])
-    return [(round(a / 1000), round(b / 1000)) for a, b in recording(board, findings)[0]], findings.codes()
+    board = _recorder(rows, [*senders] * (len(rows) // len(senders)), [t * 1000.0 for t in times if own(t)])
+    return [
+        (round(a / 1000), round(b / 1000)) for a, b in recording(board, 1000.0 * step_s, findings)[0]
+    ], findings.codes()
 
 
 def test_a_board_that_writes_nothing_does_not_record():
@@ -95,11 +97,32 @@ def test_sudden_silence_of_all_is_a_gap_in_the_file():
     assert _spans(60, lambda t: not 20 < t < 31, lambda t: True) == ([(0, 20), (31, 60)], {"rx_gap"})
 
 
-def test_silence_that_came_slowly_is_loss():
+def test_many_short_holes_are_gaps_in_the_file():
+    spans, codes = _spans(60, lambda t: t % 20 >= 4, lambda t: True)
+    assert spans == [(4, 20), (24, 40), (44, 60)] and codes == {"rx_gap"}
+
+
+def test_silence_of_the_only_board_that_is_heard_is_loss_and_told():
+    """One link may be cut off for a while by itself; two at the same moment are not."""
+    assert _spans(60, lambda t: not 20 < t < 31, lambda t: True, "A") == ([(0, 60)], {"rx_silence"})
+
+
+def test_silence_that_came_slowly_is_loss_and_told():
     """Out of range: few are heard before and after."""
     thin = lambda t: t < 10 or t > 50 or (not 20 < t < 31 and int(10 * t) % 7 == 0)  # noqa: E731
-    assert _spans(60, thin, lambda t: True) == ([(0, 60)], set())
+    assert _spans(60, thin, lambda t: True) == ([(0, 60)], {"rx_silence"})
 
 
-def test_nobody_heard_at_the_end_is_loss_while_own_frames_are_written():
-    assert _spans(60, lambda t: t < 30, lambda t: True) == ([(0, 60)], set())
+def test_sudden_silence_until_the_end_is_a_file_that_ends_early():
+    for senders in ("A", "AB"):
+        assert _spans(60, lambda t: t < 30, lambda t: True, senders) == ([(0, 30)], {"rx_gap"})
+        assert _spans(60, lambda t: t >= 30, lambda t: True, senders) == ([(30, 60)], {"rx_gap"})
+    assert _spans(60, lambda t: t < 30, lambda t: not 30 < t < 33) == ([(0, 30)], {"rx_gap", "gap"})
+
+
+def test_gaps_are_counted_in_beacons_whatever_their_interval():
+    """At one beacon a second half a second without a row is no gap; at 50 it is."""
+    assert _spans(600, lambda t: True, lambda t: True, step_s=1.0) == ([(0, 599)], set())
+    off = lambda t: not 20 < t < 20.3  # noqa: E731
+    assert _spans(60, off, off, step_s=0.02)[1] == {"gap"}
+    assert _spans(60, off, off, step_s=0.1)[1] == set()
