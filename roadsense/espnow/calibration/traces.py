@@ -6,15 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from roadsense.espnow.calibration.axes import EARTH_M
 from roadsense.espnow.calibration.clocks import BLOCK_S
 from roadsense.espnow.calibration.findings import Findings
 from roadsense.espnow.calibration.matching import Clocks, Match, Matches, local_times
+from roadsense.espnow.calibration.places import EARTH_M
 from roadsense.espnow.calibration.recording import beacon_interval_ms, recording
 from roadsense.espnow.calibration.records import Board, Bools, Floats, Ints, LogSet, Sent
 
 LONGEST_MS = 1000.0
 """What is later than that was not under way: a clock or a stamp is wrong."""
+
+FARTHEST_M = 5000.0
+"""No board is heard from further away, so positions that say so are wrong, or the frame tells nothing."""
+
+_POSITION_MS = 2000.0  # a position is taken to hold between fixes that are no further apart, or two beacons
 
 _CLEAR_MS = (4.0, 1.0)  # another board's frame may keep the medium busy for that long, and start that much earlier
 
@@ -91,6 +96,11 @@ def _trace(
         for name, board in boards.items():
             if name != sender.name:
                 free[here] &= _free(board, local_times(sender, board, clocks, epoch, sent.stamp_ms[here]), len(here))
+    far = observed & (distance > FARTHEST_M)
+    if far.any():
+        text = f"{int(far.sum())} frames of {int(observed.sum())} went further than {FARTHEST_M / 1000.0:g} km by the"
+        findings.add("too_far", f"{sender.name}→{receiver.name}", f"{text} positions of both; not counted by distance")
+        distance[far] = np.nan
     arrived = ~np.isnan(match.arrival_ms)
     frame = np.flatnonzero(observed)
     gap_ms = np.diff(sent.stamp_ms[frame], prepend=-np.inf)
@@ -134,7 +144,9 @@ def _distances_m(sent: Sent, frames: Ints, other: Sent, epoch: int, other_ms: Fl
     times = other.local_ms[track][order]
     lat, lon = (np.interp(other_ms, times, values[track][order]) for values in (other.lat_deg, other.lon_deg))
     nearest = np.searchsorted(times, other_ms).clip(1, len(times) - 1)
-    lat[times[nearest] - times[nearest - 1] > 2000.0] = np.nan
+    longest_ms = max(_POSITION_MS, 2.5 * beacon_interval_ms([other.stamp_ms]))
+    unknown = times[nearest] - times[nearest - 1] > longest_ms
+    lat[unknown | (other_ms < times[0] - longest_ms) | (other_ms > times[-1] + longest_ms)] = np.nan
     north = np.radians(sent.lat_deg[frames] - lat) * EARTH_M
     east = np.radians(sent.lon_deg[frames] - lon) * EARTH_M * np.cos(np.radians(lat))
     return np.asarray(np.hypot(north, east))

@@ -153,11 +153,62 @@ def test_swapped_axes_of_acceleration_are_found(logs, whole, change, code):
     assert (noise.n == reference.n) == (code == "accel_axes"), "put right, or left out"
 
 
-def test_speed_in_kmh_is_found(logs, whole):
-    _rewrite(logs / "V001_tx.csv", lambda i, row: {**row, "speed": f"{3.6 * float(row['speed']):.4f}"})
+@pytest.mark.parametrize("factor", [3.6, 2.2369, 1.9438])
+def test_speed_in_another_unit_is_put_right(logs, whole, factor):
+    _rewrite(logs / "V001_tx.csv", lambda i, row: {**row, "speed": f"{factor * float(row['speed']):.4f}"})
     measured, findings = _measured(logs)
-    assert "speed_in_kmh" in findings.codes()
+    assert "speed_unit" in findings.codes()
     assert measured.noise["speed_mps"].motion.value == pytest.approx(whole[0].noise["speed_mps"].motion.value, rel=0.01)
+
+
+def test_speed_in_no_unit_is_not_used(logs, whole):
+    _rewrite(logs / "V001_tx.csv", lambda i, row: {**row, "speed": f"{2.9 * float(row['speed']):.4f}"})
+    measured, findings = _measured(logs)
+    assert [text.partition(":")[0] for text in _texts(findings, "speed")] == ["V001"]
+    noise, reference = (one.noise["speed_mps"].motion for one in (measured, whole[0]))
+    assert noise.n < 0.8 * reference.n and noise.value == pytest.approx(reference.value, rel=0.05)
+
+
+def test_accelerations_in_g_are_put_right(logs, whole):
+    axes = ("accel_x", "accel_y", "accel_z")
+    for path in logs.glob("*_tx.csv"):
+        _rewrite(path, lambda i, row: {**row, **{axis: f"{float(row[axis]) / 9.80665:.6f}" for axis in axes}})
+    measured, findings = _measured(logs)
+    assert len(_texts(findings, "accel_in_g")) == 3
+    noise, reference = (one.noise["accel_mps2"].motion for one in (measured, whole[0]))
+    assert noise.value == pytest.approx(reference.value, rel=0.01)
+
+
+def _of_some(rows, **cells):
+    return lambda i, row: {**row, **cells} if i in rows else row
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (_of_some({77}, lat="120.0"), "position_jumps"),
+        (_of_some(range(0, 5000, 50), lat="51.9"), "position_jumps"),
+        (_of_some(range(600), lon="0"), "position_jumps"),
+        (_of_some(range(600), lat="0.0000000", lon="0.0000000"), "no_fix"),
+    ],
+)
+def test_positions_that_cannot_be_are_taken_as_unknown(logs, whole, change, code):
+    _rewrite(logs / "V002_tx.csv", change)
+    measured, findings = _measured(logs)
+    assert {one.code for one in findings} - {"relayed_rows"} == {code}
+    for step, reference in zip(measured.steps, whole[0].steps, strict=True):
+        assert (step.loss is None) == (reference.loss is None)
+        if reference.loss is not None:
+            assert step.loss.value == pytest.approx(reference.loss.value, abs=0.025)
+            assert step.loss.n <= reference.loss.n + 10, "no frame comes in from another step"
+
+
+def test_a_board_whose_positions_are_all_wrong_counts_in_no_step(logs, whole):
+    _rewrite(logs / "V002_tx.csv", lambda i, row: {**row, "lat": f"{float(row['lat']) + 1.0:.7f}"})
+    measured, findings = _measured(logs)
+    assert len(_texts(findings, "too_far")) == 4
+    assert measured.steps[3].loss is None
+    assert sum(step.loss.n for step in measured.steps if step.loss) < sum(s.loss.n for s in whole[0].steps if s.loss)
 
 
 def test_a_held_sensor_is_told(logs):
