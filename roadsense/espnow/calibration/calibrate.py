@@ -11,13 +11,15 @@ from typing import Any
 
 import tyro
 
-from roadsense.errors import UsageError
+from roadsense.errors import RoadsenseError, UsageError
 from roadsense.espnow.calibration.asked import Asked
 from roadsense.espnow.calibration.figures import Figure
 from roadsense.espnow.calibration.findings import Findings
 from roadsense.espnow.calibration.fit import BASE, fit_params, least_latency_ms
 from roadsense.espnow.calibration.logs import read_logs
-from roadsense.espnow.calibration.measure import measure
+from roadsense.espnow.calibration.measure import Measured, measure
+from roadsense.espnow.calibration.traces import FARTHEST_M
+from roadsense.espnow.params import RadioParams
 from roadsense.espnow.profiles import read_params
 from roadsense.files import refuse_unwritable, write_json
 from roadsense.statistics import CONFIDENCE
@@ -50,13 +52,16 @@ class CalibrationConfig:
         Raises:
             UsageError: says what and what to give instead.
         """
+        if not self.logs and self.exclude:
+            raise UsageError("calibrate needs logs; name them before --exclude, which takes all words behind it.")
         if not self.logs:
             raise UsageError("calibrate needs logs; name the csv files or their folder.")
         if self.out.suffix != ".json" or self.out.is_dir():
             raise UsageError(f"--out {self.out} is no name of a params file; let it end in .json.")
         rising = all(one < other for one, other in zip(self.edges_m, self.edges_m[1:], strict=False))
-        if not self.edges_m or self.edges_m[0] != 0.0 or not rising:
-            raise UsageError(f"--edges-m {' '.join(map(str, self.edges_m))} must ascend from 0, as 0 20 50 100.")
+        if not self.edges_m or self.edges_m[0] != 0.0 or not rising or not self.edges_m[-1] <= FARTHEST_M:
+            given = " ".join(f"{edge:g}" for edge in self.edges_m)
+            raise UsageError(f"--edges-m {given} must ascend from 0 to {FARTHEST_M:g} at most, as 0 20 50 100.")
         if not 0.5 <= self.confidence < 1.0:
             raise UsageError(f"--confidence {self.confidence:g} is outside of 0.5 to 1; give 0.95, say.")
         if self.least_latency_ms is not None and not 0.0 <= self.least_latency_ms <= 1000.0:
@@ -82,24 +87,44 @@ def calibrate(config: CalibrationConfig) -> Path:
     for file in (config.out, report):
         refuse_unwritable(file)
     findings = Findings()
-    logs = read_logs(config.logs, findings)
-    least = config.least_latency_ms
-    asked = Asked(
-        edges_m=config.edges_m, least_latency_ms=least_latency_ms() if least is None else least,
-        usual_tail_ms=read_params(BASE).latency.tail_ms, excluded=config.exclude, confidence=config.confidence,
-    )  # fmt: skip
-    measured = measure(logs, asked, findings)
-    names = ", ".join([*(board.name for board in logs.boards), *(trips.name for trips in logs.round_trips)])
-    source = f"logs of {names}; intervals at {config.confidence:.6g}"
-    params = fit_params(measured, config.name or config.out.stem, source, findings)
-    for finding in findings:
-        print(finding, file=sys.stderr)
+    try:
+        measured, params = _fitted(config, findings)
+    finally:
+        for finding in findings:
+            print(finding, file=sys.stderr)
     print(figure_table(list(measured.figures())))
-    write_report(report, measured, params, findings, asked)
+    write_report(report, measured, params, findings, _asked(config))
     document: dict[str, Any] = params.model_dump(mode="json", exclude_none=True)
     write_json(config.out, document)
     print(f"{config.out}\n{report}")
     return config.out
+
+
+def _asked(config: CalibrationConfig) -> Asked:
+    least = config.least_latency_ms
+    return Asked(
+        edges_m=config.edges_m, least_latency_ms=least_latency_ms() if least is None else least,
+        usual_tail_ms=read_params(BASE).latency.tail_ms, excluded=config.exclude, confidence=config.confidence,
+    )  # fmt: skip
+
+
+def _fitted(config: CalibrationConfig, findings: Findings) -> tuple[Measured, RadioParams]:
+    """Figures and parameters.
+
+    Raises:
+        UsageError: a link to leave out is none.
+        RoadsenseError: there is no usable log, or neither loss nor latency can be measured.
+    """
+    logs = read_logs(config.logs, findings)
+    measured = measure(logs, _asked(config), findings)
+    if not measured.tells_radio:
+        raise RoadsenseError(
+            f"{', '.join(map(str, config.logs))}: neither loss nor latency can be measured, for the reasons above; a "
+            "calibration needs logs of boards that heard each other for a minute or more. Nothing was written."
+        )
+    names = ", ".join([*(board.name for board in logs.boards), *(trips.name for trips in logs.round_trips)])
+    source = f"logs of {names}; intervals at {config.confidence:.6g}"
+    return measured, fit_params(measured, config.name or config.out.stem, source, findings)
 
 
 def figure_table(figures: Sequence[Figure]) -> str:

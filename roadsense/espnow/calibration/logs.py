@@ -30,9 +30,10 @@ def read_logs(places: tuple[Path, ...], findings: Findings) -> LogSet:
 
     Raises:
         UsageError: a place does not exist.
-        RoadsenseError: there is no usable log; the message lists what was found.
+        RoadsenseError: there is no usable log; the findings say why.
     """
-    tables = [(path, table) for path in _files(places) if (table := read_table(path, findings)) is not None]
+    files = _files(places)
+    tables = [(path, table) for path in files if (table := read_table(path, findings)) is not None]
     boards: dict[str, tuple[Path, Sent, tuple[Ints, Floats]]] = {}
     receptions: list[tuple[Path, Heard]] = []
     trips: list[RoundTrips] = []
@@ -58,10 +59,10 @@ def read_logs(places: tuple[Path, ...], findings: Findings) -> LogSet:
         tuple(trips),
     )
     if not logs.round_trips and (not heard or len(boards) < 2):
-        told = "; ".join(map(str, findings)) or "no .csv file is there"
+        found = f"{len(boards)} TX and {len(heard)} RX files are usable" if files else "no .csv file is there"
         raise RoadsenseError(
-            f"{', '.join(map(str, places))}: a calibration needs the TX files of two boards and the RX file of one, "
-            f"or a file of round trips; {told}."
+            f"{', '.join(map(str, places))}: a calibration needs the TX files of two boards and the RX file of one, or a "
+            f"file of round trips; {found}."
         )
     return logs
 
@@ -183,8 +184,11 @@ def _owners(boards: dict[str, Path], receptions: list[tuple[Path, Heard]], findi
         named = [name for name in boards if re.search(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", path.stem)]
         name = next(iter([*pairs, *named]), None)
         if name is None or name in owners:
-            why = "no TX file is named like it" if name is None else f"{name} has another RX file"
-            findings.add("rx_without_tx", path, f"{why}, so whose it is is unknown; left out")
+            if name is None:
+                why = "no TX file is named like it, so whose it is is unknown"
+            else:
+                why = f"is a second RX file of {name}, give one set at a time"
+            findings.add("rx_without_tx", path, f"{why}; left out")
         else:
             owners[name] = heard
     return owners

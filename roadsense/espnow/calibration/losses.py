@@ -25,6 +25,10 @@ BAD_LOSS = 0.6
 """A link that loses this share, where the other links of the same distances lose less than half of it, is bad."""
 
 
+MOST_MET = 0.5
+"""A link of which more frames than this share met another board's is told: what is left may be no fair sample."""
+
+
 @dataclass(frozen=True)
 class Outcomes:
     """Frames of several links, one after the other; arrays are [frame]."""
@@ -85,6 +89,26 @@ def loss_by_distance(links: Sequence[Link], edges_m: Sequence[float], confidence
     return found
 
 
+def tell_unmeasured(
+    links: Sequence[Link], steps: Sequence[LossStep], edges_m: Sequence[float], findings: Findings
+) -> None:
+    """Says which links lose most of their frames to other boards' on the air, and why no loss was measured at all."""
+    for link in links:
+        met = int((~link.free).sum())
+        if met > MOST_MET * len(link.free):
+            text = f"{met} of {len(link.free)} frames were sent while another board sent; left out of loss and latency"
+            findings.add("shared_air", link.name, text)
+    if any(step.loss is not None for step in steps):
+        return
+    free = sum(int(link.free.sum()) for link in links)
+    known = sum(int((link.free & (steps_of(link.distance_m, edges_m) >= 0)).sum()) for link in links)
+    text = (
+        f"{len(links)} healthy links have {sum(len(link.free) for link in links)} frames, {free} of them alone on the "
+        f"air and {known} of these over a known distance; a step needs {FEWEST_FRAMES}"
+    )
+    findings.add("loss_not_measured", "loss", f"{text}; as in the profile convoy")
+
+
 def split_bad(
     links: Sequence[Link], edges_m: Sequence[float], excluded: Collection[str], findings: Findings
 ) -> tuple[list[Link], list[Link]]:
@@ -99,14 +123,14 @@ def split_bad(
     Raises:
         UsageError: a name is that of no link.
     """
-    names = {link.name for link in links}
-    asked = {name.replace(":", "→") for name in excluded}
+    names = {link.name.replace("→", ":") for link in links}
+    asked = {name.replace("→", ":") for name in excluded}
     for name in sorted(asked - names):
-        raise UsageError(f"--exclude {name.replace('→', ':')} is no link of these logs; {nearest(name, names)}")
+        raise UsageError(f"--exclude {name} is no link of these logs; {nearest(name, names)}")
     healthy, bad = [], []
     for link in links:
         share = float(link.lost.mean())
-        if link.name in asked:
+        if link.name.replace("→", ":") in asked:
             findings.add("bad_link", link.name, f"loses {share:.0%} of {len(link.lost)} frames; left out, as asked")
             bad.append(link)
         elif share >= BAD_LOSS and (others := _others(link, links, edges_m)) is not None and others < share / 2.0:

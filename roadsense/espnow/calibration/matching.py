@@ -15,6 +15,8 @@ from roadsense.espnow.calibration.records import Board, Floats, Ints, LogSet, Se
 FEWEST_MATCHED = 20
 """Messages that a stretch between two resets needs before two clocks are compared."""
 
+_LISTED = 5
+
 
 @dataclass(frozen=True)
 class Match:
@@ -70,6 +72,21 @@ def match_frames(sent: Sent, board: Board, sender: str, findings: Findings) -> M
     return Match(arrival, epoch)
 
 
+def tell_unknown_senders(logs: LogSet, findings: Findings) -> None:
+    """Says whose messages were heard of whom there is no TX file: what became of their other frames is unknown."""
+    names = [board.name for board in logs.boards]
+    for board in logs.boards:
+        if board.heard is None:
+            continue
+        heard, rows = np.unique(board.heard.source[~np.isin(board.heard.source, names)], return_counts=True)
+        if len(heard):
+            most = np.argsort(-rows, kind="stable")[:_LISTED]
+            listed = ", ".join(f"{heard[place]} ({rows[place]} rows)" for place in most)
+            listed += f" and {len(heard) - _LISTED} others" if len(heard) > _LISTED else ""
+            text = f"heard {listed}, of whom there is no TX file; {int(rows.sum())} of {len(board.heard.source)} rows"
+            findings.add("unknown_sender", board.name, f"{text} are not used, and frames that met theirs count")
+
+
 def pair_clocks(logs: LogSet, matches: Matches, assumed_ms: float, step_ms: float, findings: Findings) -> Clocks:
     """The clocks of all pairs in all stretches between resets.
 
@@ -86,7 +103,8 @@ def pair_clocks(logs: LogSet, matches: Matches, assumed_ms: float, step_ms: floa
         back = dict(_envelopes(second, matches.get((second.name, first.name)), first.name, step_ms, findings))
         stretches = sorted(set(there) | {(a, b) for b, a in back})
         if not stretches:
-            findings.add("never_heard", f"{first.name}, {second.name}", "never heard each other; not used as a pair")
+            text = f"heard fewer than {FEWEST_MATCHED} of each other's messages, so clocks cannot be compared; not used"
+            findings.add("never_heard", f"{first.name}, {second.name}", text)
         for a, b in stretches:
             clock = pair_clock(there.get((a, b)), back.get((b, a)), assumed_ms)
             clocks[first.name, second.name, a, b] = clock

@@ -18,8 +18,8 @@ from roadsense.espnow.calibration.findings import Findings
 from roadsense.espnow.calibration.gps_law import GpsError, gps_error, holds_fixes
 from roadsense.espnow.calibration.latencies import clock_error, latency_law_of, latency_quantiles
 from roadsense.espnow.calibration.latency_law import ClockError, LatencyLaw
-from roadsense.espnow.calibration.losses import LossStep, gather, loss_by_distance, split_bad
-from roadsense.espnow.calibration.matching import Clocks, match_frames, pair_clocks
+from roadsense.espnow.calibration.losses import LossStep, gather, loss_by_distance, split_bad, tell_unmeasured
+from roadsense.espnow.calibration.matching import Clocks, match_frames, pair_clocks, tell_unknown_senders
 from roadsense.espnow.calibration.noise import SensorNoise, sensor_noise
 from roadsense.espnow.calibration.records import Board, LogSet
 from roadsense.espnow.calibration.traces import Link, trace_links
@@ -50,6 +50,11 @@ class Measured:
     fixes: tuple[bool, float] | None
     """Whether positions are held between fixes, and fixes per second."""
 
+    @property
+    def tells_radio(self) -> bool:
+        """Whether any loss or latency was measured; without, parameters would be those of a profile by another name."""
+        return self.latency is not None or any(step.loss is not None for step in self.steps)
+
     def figures(self) -> Iterator[Figure]:
         """All of them that are known."""
         rows: list[Figure | None] = [*self.pairs, self.interval_ms, self.drift_sd_ppm]
@@ -63,6 +68,7 @@ class Measured:
 def measure(logs: LogSet, asked: Asked, findings: Findings) -> Measured:
     """Estimates every figure that the logs allow; what they do not is None, and told."""
     logs = replace(logs, boards=tuple(put_right(board, findings) for board in logs.boards))
+    tell_unknown_senders(logs, findings)
     interval = _interval(logs.boards, asked.confidence)
     matches = {
         (sender.name, receiver.name): match_frames(sender.sent, receiver, sender.name, findings)
@@ -79,6 +85,7 @@ def measure(logs: LogSet, asked: Asked, findings: Findings) -> Measured:
     steps = loss_by_distance(links, asked.edges_m, asked.confidence)
     if echoes and not any(step.loss for step in steps):
         steps = round_trips.loss_steps(echoes, asked.edges_m, asked.confidence)
+    tell_unmeasured(links, steps, asked.edges_m, findings)
     echo_law = round_trips.one_way_law(echoes, error, asked.usual_tail_ms, asked.confidence) if echoes else None
     law, source = latency_law_of(all_links, echo_law, error, asked, findings)
     return Measured(

@@ -58,7 +58,7 @@ def _findings(findings: Findings) -> str:
 
 def _plots(measured: Measured, params: RadioParams, asked: Asked) -> Iterable[str]:
     if not measured.links:
-        return ["<p>The logs hold no links between boards, so there is nothing to draw.</p>"]
+        return ["<p>No healthy link between two boards is left, so there is nothing to draw.</p>"]
     if find_spec("matplotlib") is None:
         text = f"the report has no plots: {missing('matplotlib')}"
         print(text, file=sys.stderr)

@@ -66,10 +66,10 @@ def trace_links(logs: LogSet, matches: Matches, clocks: Clocks, findings: Findin
         link = _trace(
             boards[sender], boards[receiver], match, clocks, spans[receiver], every_ms[sender], boards, findings
         )
-        if len(link.lost) == 0:
-            findings.add("no_overlap", link.name, "were never recorded at the same time; not used")
-        else:
+        if len(link.lost):
             links.append(link)
+        elif any({sender, receiver} == {one, other} for one, other, _, _ in clocks):
+            findings.add("no_overlap", link.name, "were never recorded at the same time; not used")
     return links
 
 

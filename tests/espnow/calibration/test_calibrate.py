@@ -69,6 +69,8 @@ def test_a_link_is_excluded_by_name(short_drive, tmp_path, capsys):
         (["--out", "x.txt"], 2, "end in .json"),
         (["--out", "x.json", "--edges-m", "10", "20"], 2, "must ascend from 0"),
         (["--out", "x.json", "--edges-m", "0", "20", "20"], 2, "must ascend from 0"),
+        (["--out", "x.json", "--edges-m", "0", "inf"], 2, "must ascend from 0 to 5000 at most"),
+        (["--out", "x.json", "--edges-m", "0", "nan"], 2, "must ascend from 0"),
         (["--out", "x.json", "--confidence", "95"], 2, "outside of 0.5 to 1"),
         (["--out", "x.json", "--least-latency-ms", "-1"], 2, "outside of 0 to 1000"),
         (["--out", "x.json", "--leest-latency-ms", "1"], 2, "did you mean '--least-latency-ms'"),
@@ -105,6 +107,57 @@ def test_a_folder_without_logs(tmp_path, capsys):
     assert "no .csv file is there" in capsys.readouterr().err
     assert not (tmp_path / "x.json").exists()
     assert main(["calibrate", str(tmp_path / "nowhere"), "--out", str(tmp_path / "x.json")]) == 2
+
+
+def _lower(path):
+    if path.name.endswith("_rx.csv"):
+        path.write_text(path.read_text().replace("V00", "v00"))
+
+
+def _first_rows(path, n=1):
+    path.write_text("\n".join(path.read_text().splitlines()[: n + 1]))
+
+
+def _few_receptions(path):
+    if path.name.endswith("_rx.csv"):
+        _first_rows(path, 3)
+
+
+def _other_stamps(path):
+    if path.name.endswith("_tx.csv"):
+        head, *body = path.read_text().splitlines()
+        cells = [line.split(",") for line in body]
+        path.write_text("\n".join([head, *(",".join([one[0], str(int(one[1]) + 7), *one[2:]]) for one in cells)]))
+
+
+@pytest.mark.parametrize("spoil", [_lower, _first_rows, _few_receptions, _other_stamps])
+def test_logs_that_tell_nothing_about_the_radio_are_refused(short_drive, tmp_path, capsys, spoil):
+    """Or convoy would be written under another name."""
+    folder = shutil.copytree(short_drive.folder, tmp_path / "logs")
+    for path in folder.glob("*.csv"):
+        spoil(path)
+    assert main(["calibrate", str(folder), "--out", str(tmp_path / "x.json")]) == 1
+    said = capsys.readouterr()
+    assert "neither loss nor latency can be measured" in said.err.splitlines()[-1] and said.out == ""
+    assert "[never_heard]" in said.err and "[no_overlap]" not in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+
+
+def test_all_links_excluded(short_drive, tmp_path, capsys):
+    names = ("V001", "V002", "V003")
+    links = [f"{one}:{other}" for one in names for other in names if one != other]
+    out = tmp_path / "x.json"
+    assert main(["calibrate", str(short_drive.folder), "--out", str(out), "--exclude", *links]) == 0
+    assert "[loss_not_measured]" in capsys.readouterr().err
+    assert "No healthy link" in out.with_suffix(".html").read_text()
+
+
+def test_exclude_takes_all_words_behind_it_and_says_so(short_drive, tmp_path, capsys):
+    assert main(["calibrate", "--exclude", "V003:V001", str(short_drive.folder), "--out", "x.json"]) == 2
+    assert "name them before --exclude" in capsys.readouterr().err
+    assert main(["calibrate", str(short_drive.folder), "--out", "x.json", "--exclude", "V003:V009"]) == 2
+    said = capsys.readouterr().err
+    assert "V003:V00" in said.partition("did you mean")[2] and "→" not in said.partition("did you mean")[2]
 
 
 def test_without_matplotlib_the_report_has_tables_and_says_so(short_drive, tmp_path, capsys, monkeypatch):

@@ -368,8 +368,58 @@ def test_no_logs_at_all(tmp_path, logs):
     (tmp_path / "bare").mkdir()
     with pytest.raises(RoadsenseError, match=r"needs the TX files of two boards.*no \.csv file is there"):
         read_logs((tmp_path / "bare",), Findings())
-    with pytest.raises(RoadsenseError, match="tx_without_rx"):
-        read_logs((logs / "V001_tx.csv",), Findings())
+    findings = Findings()
+    with pytest.raises(RoadsenseError, match="1 TX and 0 RX files are usable"):
+        read_logs((logs / "V001_tx.csv",), findings)
+    assert "tx_without_rx" in findings.codes()
+
+
+def test_a_second_rx_file_is_named_as_one(logs):
+    shutil.copy(logs / "V001_rx.csv", logs / "V001_rx_copy.csv")
+    assert "a second RX file of V001" in _texts(_read(logs)[1], "rx_without_tx")[0]
+
+
+def test_senders_without_a_tx_file_are_named(logs, whole):
+    (logs / "V003_tx.csv").unlink()
+    (logs / "V003_rx.csv").unlink()
+    measured, findings = _measured(logs)
+    texts = _texts(findings, "unknown_sender")
+    assert [text.partition(":")[0] for text in texts] == ["V001", "V002"]
+    heard = int((whole[0].boards[0].heard.source == "V003").sum())
+    assert f"V003 ({heard} rows)" in texts[0]
+
+
+def _in_phase(logs):
+    """Everything is heard after 5 ms, and all boards send at the same moments."""
+    first = {path.name[:4]: int(path.read_text().splitlines()[1].split(",")[0]) for path in logs.glob("*_tx.csv")}
+    for receiver in first:
+        rows = []
+        for sender in set(first) - {receiver}:
+            with (logs / f"{sender}_tx.csv").open() as file:
+                for row in csv.DictReader(file):
+                    if row["vehicle_id"] == sender and row["hop_count"] == "0":
+                        stamp = int(row["msg_timestamp"])
+                        rows.append((stamp - first[sender] + first[receiver] + 5, stamp, sender, 0))
+        with (logs / f"{receiver}_rx.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("timestamp_local_ms", "msg_timestamp", "from_vehicle_id", "hop_count"))
+            writer.writerows(sorted(rows))
+
+
+def test_boards_that_always_send_at_once_leave_no_loss_to_measure_and_it_is_said(logs):
+    _in_phase(logs)
+    measured, findings = _measured(logs)
+    assert len(_texts(findings, "shared_air")) == 6
+    assert "0 of them alone on the air" in _texts(findings, "loss_not_measured")[0]
+    assert not measured.tells_radio
+
+
+def test_loss_without_positions_is_not_measured_and_latency_is(logs):
+    for path in logs.glob("*_tx.csv"):
+        _rewrite(path, lambda i, row: {**row, "lat": "", "lon": ""})
+    measured, findings = _measured(logs)
+    assert "0 of these over a known distance" in _texts(findings, "loss_not_measured")[0]
+    assert measured.tells_radio and "shared_air" not in findings.codes()
 
 
 def _sent(stamps, epochs):
