@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,12 @@ class Findings:
     """All findings of one calibration, in the order in which they were met."""
 
     found: list[Finding] = field(default_factory=list)
+    folder: Path | None = None
+    """Files are named from here on, so that the same logs elsewhere give the same findings."""
 
     def add(self, code: str, where: object, text: str) -> None:
+        if isinstance(where, Path) and self.folder is not None and where.is_relative_to(self.folder):
+            where = where.relative_to(self.folder).as_posix()
         self.found.append(Finding(code, str(where), text))
 
     def __iter__(self) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ Times are milliseconds of the board's own clock, which begins at its boot and ag
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def read_logs(places: tuple[Path, ...], findings: Findings) -> LogSet:
         RoadsenseError: there is no usable log; the findings say why.
     """
     files = _files(places)
+    findings.folder = Path(os.path.commonpath([path.parent for path in files])) if files else None
     tables = [(path, table) for path in files if (table := read_table(path, findings)) is not None]
     boards: dict[str, tuple[Path, Sent, tuple[Ints, Floats]]] = {}
     receptions: list[tuple[Path, Heard]] = []
@@ -61,8 +63,8 @@ def read_logs(places: tuple[Path, ...], findings: Findings) -> LogSet:
     if not logs.round_trips and (not heard or len(boards) < 2):
         found = f"{len(boards)} TX and {len(heard)} RX files are usable" if files else "no .csv file is there"
         raise RoadsenseError(
-            f"{', '.join(map(str, places))}: a calibration needs the TX files of two boards and the RX file of one, or a "
-            f"file of round trips; {found}."
+            f"{', '.join(map(str, places))}: a calibration needs the TX files of two boards and the RX file of one, "
+            f"or a file of round trips; {found}."
         )
     return logs
 
@@ -108,9 +110,17 @@ def _ordered(columns: Columns, usable: Bools, path: Path, findings: Findings) ->
 
 
 def _hops(columns: Columns) -> Ints:
-    if "hop_count" not in columns:
-        return np.zeros(len(columns["msg_timestamp"]), np.int64)
-    return np.nan_to_num(columns["hop_count"]).astype(np.int64)
+    """Hops of every row, 0 where unknown."""
+    return np.nan_to_num(columns.get("hop_count", np.zeros(len(columns["msg_timestamp"])))).astype(np.int64)
+
+
+def _tell_unknown_hops(columns: Columns, path: Path, findings: Findings) -> None:
+    """What came by a relay passes for a direct reception where there is no hop count."""
+    rows = len(columns["msg_timestamp"])
+    unknown = int(np.isnan(columns["hop_count"]).sum()) if "hop_count" in columns else rows
+    if unknown:
+        text = f"{unknown} of {rows} rows have no hop count and are taken as heard directly"
+        findings.add("no_hops", path, f"{text}; where boards relay, loss is then too low and latency too high")
 
 
 def _read_tx(path: Path, table: dict[str, list[str]], findings: Findings) -> tuple[str, Sent, tuple[Ints, Floats]]:
@@ -119,7 +129,7 @@ def _read_tx(path: Path, table: dict[str, list[str]], findings: Findings) -> tup
     absent = [name for name in _OPTIONAL if name not in table]
     if absent:
         findings.add("missing_column", path, f"has no column {', '.join(absent)}; what rests on it is not measured")
-    columns = put_right(numbers(table, present, path, findings), names, path, findings)
+    columns = put_right(numbers(table, present, path, findings, ["hop_count"]), names, path, findings)
     rows, epoch = _ordered(columns, _usable(columns, names, path, findings), path, findings)
     names, columns = names[rows], {name: values[rows] for name, values in columns.items()}
     hops = _hops(columns)
@@ -154,11 +164,10 @@ def _first_of_each(epoch: Ints, stamp_ms: Floats, among: Bools) -> Bools:
 def _read_rx(path: Path, table: dict[str, list[str]], findings: Findings) -> Heard:
     names = _names(table["from_vehicle_id"])
     present = [name for name in (*_TIMES, "hop_count") if name in table]
-    if "hop_count" not in table:
-        findings.add("missing_column", path, "has no column hop_count; every row is taken as heard directly")
-    columns = put_right(numbers(table, present, path, findings), names, path, findings)
+    columns = put_right(numbers(table, present, path, findings, ["hop_count"]), names, path, findings)
     rows, epoch = _ordered(columns, _usable(columns, names, path, findings), path, findings)
     columns = {name: values[rows] for name, values in columns.items()}
+    _tell_unknown_hops(columns, path, findings)
     local_ms = columns["timestamp_local_ms"]
     return Heard(
         epoch, local_ms, names[rows], columns["msg_timestamp"], _hops(columns)

@@ -14,7 +14,8 @@ from roadsense.espnow.calibration.records import Floats
 
 _FEWEST = 20
 _WRAP_MS = 2.0**32  # a counter of milliseconds in 32 bits lasts 49.7 days
-_MEAN_OF_SECONDS, _MEDIAN_OF_MICROSECONDS = 1.0, 10_000.0  # between two rows; boards send some ten times a second
+_CLOSE = 0.1  # quantile of the times between two rows of a sender: most are apart by losses and gaps if few are heard
+_LEAST_MS, _MOST_MS = 1.0, 10_000.0  # of that quantile; beacons are 20 to 1000 ms apart
 
 
 def put_right(columns: Columns, names: NDArray[np.str_], path: Path, findings: Findings) -> Columns:
@@ -26,14 +27,16 @@ def put_right(columns: Columns, names: NDArray[np.str_], path: Path, findings: F
         path: of the file.
         findings: one if anything was put right.
     """
+    of_sender = [np.flatnonzero(names == name) for name in np.unique(names)]
     local, stamp = columns["timestamp_local_ms"], columns["msg_timestamp"]
-    unit, factor = _unit(local)
-    if unit:
-        findings.add("time_unit", path, f"times look like {unit}; taken as such")
-        local, stamp = local * factor, stamp * factor
+    often = max(of_sender, key=len)  # rows of several senders may lie as close to each other as they like
+    (of_local, local_factor), (of_stamp, stamp_factor) = _unit(local[often]), _unit(stamp[often])
+    if of_local or of_stamp:
+        told = [f"{what} look like {unit}" for what, unit in (("times", of_local), ("stamps", of_stamp)) if unit]
+        findings.add("time_unit", path, f"{', '.join(told)}; taken as such")
+        local, stamp = local * local_factor, stamp * stamp_factor
     local, stamp = local.copy(), stamp.copy()
     off = wild(local)
-    of_sender = [np.flatnonzero(names == name) for name in np.unique(names)]
     for rows in of_sender:
         off[rows] |= wild(stamp[rows], STALE_MS)
     if off.any():
@@ -49,13 +52,15 @@ def put_right(columns: Columns, names: NDArray[np.str_], path: Path, findings: F
 
 
 def _unit(times: Floats) -> tuple[str, float]:
-    """Name of the unit, if it is not milliseconds, and how many of these it has."""
+    """Name of the unit of one sender's times, if it is not milliseconds, and how many of these it has."""
     apart = np.diff(np.sort(times[np.isfinite(times)]))  # rows may stand in any order
-    if len(apart) >= _FEWEST and 0.0 < apart.mean() < _MEAN_OF_SECONDS:
+    apart = apart[apart > 0.0]
+    if len(apart) < _FEWEST:
+        return "", 1.0
+    close = np.quantile(apart, _CLOSE)
+    if close < _LEAST_MS:
         return "seconds", 1000.0
-    if len(apart) >= _FEWEST and np.median(apart) > _MEDIAN_OF_MICROSECONDS:
-        return "microseconds", 0.001
-    return "", 1.0
+    return ("microseconds", 0.001) if close > _MOST_MS else ("", 1.0)
 
 
 def _unwrapped(times_ms: Floats) -> Floats:

@@ -43,7 +43,8 @@ def test_figures_go_to_stdout_findings_to_stderr_and_equal_logs_give_equal_bytes
     short_drive, written, tmp_path, capsys
 ):
     out = tmp_path / "field.json"
-    files = [str(path) for path in sorted(short_drive.folder.glob("*.csv"))]
+    elsewhere = shutil.copytree(short_drive.folder, tmp_path / "elsewhere")
+    files = [str(path) for path in sorted(elsewhere.glob("*.csv"))]
     assert main(["calibrate", *files, "--out", str(out)]) == 0
     said = capsys.readouterr()
     assert "loss at 0–20 m" in said.out and said.out.rstrip().endswith(f"{out}\n{out.with_suffix('.html')}")

@@ -79,7 +79,18 @@ def test_missing_optional_columns_cost_only_what_rests_on_them(logs):
     measured, findings = _measured(logs)
     assert measured.noise["heading_deg"].best is None and measured.noise["accel_mps2"].best is None
     assert measured.noise["speed_mps"].best is not None
-    assert len(_texts(findings, "missing_column")) == 6
+    assert len(_texts(findings, "missing_column")) == 3
+    assert len(_texts(findings, "no_hops")) == 3
+
+
+@pytest.mark.parametrize("every", [1, 9])
+def test_rows_without_a_hop_count_are_told_with_what_they_do(logs, every):
+    _rewrite(logs / "V001_rx.csv", lambda i, row: row if i % every else {**row, "hop_count": ""})
+    found, findings = _read(logs)
+    (text,) = _texts(findings, "no_hops")
+    rows = len(found.boards[0].heard.hops)
+    assert f"{-(-rows // every)} of {rows} rows" in text and "loss is then too low" in text
+    assert "bad_cells" not in findings.codes()
 
 
 def test_what_is_no_log_is_told_and_left_out(logs):
@@ -382,8 +393,7 @@ def test_a_second_rx_file_is_named_as_one(logs):
 def test_senders_without_a_tx_file_are_named(logs, whole):
     (logs / "V003_tx.csv").unlink()
     (logs / "V003_rx.csv").unlink()
-    measured, findings = _measured(logs)
-    texts = _texts(findings, "unknown_sender")
+    texts = _texts(_measured(logs)[1], "unknown_sender")
     assert [text.partition(":")[0] for text in texts] == ["V001", "V002"]
     heard = int((whole[0].boards[0].heard.source == "V003").sum())
     assert f"V003 ({heard} rows)" in texts[0]

@@ -11,6 +11,7 @@ import pytest
 from roadsense.cli import main
 from roadsense.espnow.calibration.findings import Findings
 from roadsense.espnow.calibration.order import in_order, wild
+from roadsense.espnow.calibration.times import put_right
 
 WRAP = 2**32
 
@@ -54,6 +55,29 @@ def test_the_same_comes_out(short_drive, tmp_path, capsys, code, change):
     for section, values in plain.items():
         for key, value in values.items():
             assert found[section][key] == pytest.approx(value, rel=1e-3), (section, key)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("seconds", 0.001), ("microseconds", 1000.0), ("", 1.0)])
+def test_the_unit_is_found_however_few_rows_were_heard(unit, factor):
+    """Bursts of three beacons of 100 ms, a minute apart."""
+    times_ms = np.add.outer(60_000.0 * np.arange(20), [800.0, 900.0, 1000.0]).ravel()
+    findings, columns = Findings(), dict.fromkeys(("timestamp_local_ms", "msg_timestamp"), times_ms * factor)
+    found = put_right(columns, np.full(len(times_ms), "V001"), None, findings)
+    assert found["timestamp_local_ms"] == pytest.approx(times_ms)
+    assert findings.codes() == ({"time_unit"} if unit else set())
+    assert all(unit in str(one) for one in findings)
+
+
+def test_the_two_times_of_a_row_may_be_in_different_units(short_drive, tmp_path, capsys):
+    plain, _ = calibrated(short_drive.folder, tmp_path / "plain.json", capsys)
+    shutil.copytree(short_drive.folder, tmp_path / "logs")
+    for path in (tmp_path / "logs").glob("*.csv"):
+        head, *body = path.read_text().splitlines()
+        cells = [line.split(",", 1) for line in body]
+        path.write_text("\n".join([head, *(f"{int(local) / 1000:.3f},{rest}" for local, rest in cells)]))
+    found, said = calibrated(tmp_path / "logs", tmp_path / "found.json", capsys)
+    assert "times look like seconds; taken as such [time_unit]" in said
+    assert found["loss"]["probability"] == pytest.approx(plain["loss"]["probability"], rel=1e-3)
 
 
 def _shuffled(body):
