@@ -2,7 +2,7 @@
 
 Each file counts the resets that it saw: one that was opened later, or in which nobody was heard before the first reset,
 counts fewer. Two parts are of the same boot if they show the same difference to another board's clock, once by what the
-board sent and once by what it heard; where nobody tells that, if they share most of their time.
+board sent and once by what it heard; where nobody can be compared, if they share most of their time.
 """
 
 from __future__ import annotations
@@ -44,11 +44,13 @@ def _numbers(board: Board, heard: Heard, logs: LogSet, matches: Matches) -> dict
     """The part of the TX file that each part of the RX file belongs to; a number of its own where there is none."""
     parts = np.unique(board.aired[0]).tolist()
     votes: dict[tuple[int, int], int] = {}
+    compared = set()
     for other in logs.boards:
         if (board.name, other.name) not in matches or (other.name, board.name) not in matches:
             continue
         for own, _, there_ms, n in _offsets(board, other, matches):
             for _, part, back_ms, m in _offsets(other, board, matches):
+                compared.add(part)
                 if abs(there_ms + back_ms) < _SAME_MS:
                     votes[part, own] = votes.get((part, own), 0) + min(n, m)
     found: dict[int, int] = {}
@@ -56,7 +58,7 @@ def _numbers(board: Board, heard: Heard, logs: LogSet, matches: Matches) -> dict
         told = {own: votes[part, own] for own in parts if (part, own) in votes}
         shared = {own: _shared_ms(board, heard, own, part) for own in parts}
         best = max(told or shared, key=lambda own: (told or shared)[own], default=-1)
-        alone = not told and (best < 0 or shared[best] <= 0.0)
+        alone = not told and (part in compared or best < 0 or shared[best] == 0.0)
         found[part] = max(parts, default=-1) + 1 + part if alone else best
     return found
 
@@ -74,8 +76,8 @@ def _offsets(sender: Board, receiver: Board, matches: Matches) -> Offsets:
 
 
 def _shared_ms(board: Board, heard: Heard, own: int, part: int) -> float:
-    """For how long the times of two parts overlap, less for how long they do not."""
+    """For how long [ms] the times of two parts overlap, less for how long they do not; 0 where they do not meet."""
     aired, rows = board.aired[1][board.aired[0] == own], heard.local_ms[heard.epoch == part]
     overlap = min(aired.max(), rows.max()) - max(aired.min(), rows.min())
     outside = max(0.0, rows.max() - aired.max()) + max(0.0, aired.min() - rows.min())
-    return float(overlap - outside) if overlap > 0.0 else 0.0
+    return float(max(overlap - outside, 1.0)) if overlap >= 0.0 else 0.0

@@ -23,6 +23,7 @@ LIMITS = {
 
 Columns = dict[str, NDArray[np.float64]]
 
+_COUNTS = {"hop_count"}
 _KNOWN = {*LIMITS, "vehicle_id", "from_vehicle_id", "sequence", "peer_id"}
 _LINE_END = re.compile(r"\r\n|\n|\r")  # and not what else Unicode counts as one
 
@@ -104,6 +105,8 @@ def numbers(
     for name in names:
         values = _parse(table[name])
         values[np.abs(values) > LIMITS.get(name, np.inf)] = np.nan
+        if name in _COUNTS:
+            values[(values < 0.0) | (values % 1.0 != 0.0)] = np.nan
         found[name] = values
         count = int(np.isnan(values).sum())
         if count and name not in may_be_empty:

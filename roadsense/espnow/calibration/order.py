@@ -19,26 +19,28 @@ RESET_MS = 1000.0
 STALE_MS = 30_000.0
 """No message is relayed so late that its stamp is older than others of its sender by more than this."""
 
-_WILD_ROWS, _STEADY_ROWS, _STEADY_MS = 3, 4, 10_000.0
+_WINDOW = 9  # rows whose median a wild time lies far from
+_MOST_WILD = 0.2  # of the rows; more than that are no wild times but another order
 _MOST_SEAMS = 1.5  # a piece: pieces of one clock that only changed places have one seam each
 
 
 def wild(times_ms: Floats, far_ms: float = RESET_MS) -> Bools:
-    """Times of up to three rows that lie ``far_ms`` off while the rows before and after them go on with each other."""
+    """Times that lie ``far_ms`` off those of the rows around them, where most rows do not."""
+    from scipy.ndimage import median_filter
+
     found = np.zeros(len(times_ms), np.bool_)
     known = np.flatnonzero(np.isfinite(times_ms))
-    pieces = _pieces(times_ms[known], far_ms)
-    for before, piece, after in zip(pieces, pieces[1:], pieces[2:], strict=False):
-        apart = times_ms[known[after[0]]] - times_ms[known[before[-1]]]
-        steady = min(len(before), len(after)) >= _STEADY_ROWS and 0.0 <= apart < _STEADY_MS
-        if steady and len(piece) <= _WILD_ROWS:
-            found[known[piece]] = True
+    if len(known) < _WINDOW:
+        return found
+    off = np.abs(times_ms[known] - median_filter(times_ms[known], _WINDOW, mode="mirror")) > far_ms
+    if off.mean() <= _MOST_WILD:
+        found[known[off]] = True
     return found
 
 
-def _pieces(times_ms: Floats, far_ms: float = RESET_MS) -> list[Ints]:
+def _pieces(times_ms: Floats) -> list[Ints]:
     """Rows between jumps of the time, either way."""
-    jumps = np.flatnonzero(np.abs(np.diff(times_ms)) > far_ms) + 1
+    jumps = np.flatnonzero(np.abs(np.diff(times_ms)) > RESET_MS) + 1
     return np.split(np.arange(len(times_ms)), jumps)
 
 

@@ -37,10 +37,11 @@ def put_right(columns: Columns, names: NDArray[np.str_], path: Path, findings: F
         local, stamp = local * local_factor, stamp * stamp_factor
     local, stamp = local.copy(), stamp.copy()
     off = wild(local)
-    for rows in of_sender:
-        off[rows] |= wild(stamp[rows], STALE_MS)
+    local[off] = np.nan
+    for rows in of_sender:  # a stamp by itself may be far from the next one, if few of its sender were heard
+        off[rows] |= wild(stamp[rows] - local[rows], STALE_MS)
     if off.any():
-        text = f"{int(off.sum())} rows show a time far off those before and after them, which go on; not used"
+        text = f"{int(off.sum())} rows show a time far off those of the rows around them; not used"
         findings.add("wild_times", path, text)
         local[off] = stamp[off] = np.nan
     steady_local, steady_stamp = _unwrapped(local), stamp.copy()

@@ -65,3 +65,19 @@ def test_an_rx_file_that_was_opened_after_a_reset(short_drive, tmp_path):
         if reference.loss is not None:
             assert step.loss.value == pytest.approx(reference.loss.value, abs=0.02)
             assert np.isfinite(step.loss.value)
+
+
+def test_an_rx_file_whose_clock_agrees_with_no_part_of_the_tx_file_tells_no_distances(short_drive, tmp_path):
+    """Or its receptions would count at places where the board was at another time."""
+    plain, _ = _measured(short_drive.folder)
+    folder = shutil.copytree(short_drive.folder, tmp_path / "logs")
+    path = folder / "V003_rx.csv"
+    head, *body = path.read_text().splitlines()
+    cells = [line.split(",", 1) for line in body]
+    path.write_text(
+        "\n".join([head, *(f"{int(local) - 60_000 * (i > 2000)},{rest}" for i, (local, rest) in enumerate(cells))])
+    )
+    measured, findings = _measured(folder)
+    assert "clock_reset" in findings.codes()
+    for step, reference in zip(measured.steps, plain.steps, strict=True):
+        assert (step.loss is None) or step.loss.value == pytest.approx(reference.loss.value, abs=0.03)

@@ -190,6 +190,12 @@ def test_accelerations_in_g_are_put_right(logs, whole):
     assert noise.value == pytest.approx(reference.value, rel=0.01)
 
 
+@pytest.mark.parametrize("cell", ["0.2", "-1", "x"])
+def test_a_hop_count_that_counts_nothing_is_unknown(logs, cell):
+    _rewrite(logs / "V001_rx.csv", lambda i, row: {**row, "hop_count": cell})
+    assert len(_texts(_read(logs)[1], "no_hops")) == 1
+
+
 def _of_some(rows, **cells):
     return lambda i, row: {**row, **cells} if i in rows else row
 
