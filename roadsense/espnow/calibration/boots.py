@@ -29,7 +29,9 @@ def align(logs: LogSet, matches: Matches) -> tuple[LogSet, Matches]:
             boards.append(board)
             continue
         number = _numbers(board, board.heard, logs, matches)
-        boards.append(replace(board, heard=replace(board.heard, epoch=_renumbered(board.heard.epoch, number))))
+        around = tuple((number.get(one, one), begin, end) for one, begin, end in board.heard.unreadable)
+        heard = replace(board.heard, epoch=_renumbered(board.heard.epoch, number), unreadable=around)
+        boards.append(replace(board, heard=heard))
         for (sender, receiver), match in matches.items():
             if receiver == board.name:
                 renumbered[sender, receiver] = replace(match, epoch=_renumbered(match.epoch, number))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from roadsense.errors import RoadsenseError, UsageError
 from roadsense.espnow.calibration.columns import Columns, numbers, read_table
 from roadsense.espnow.calibration.findings import Findings
-from roadsense.espnow.calibration.order import in_order
+from roadsense.espnow.calibration.order import in_order, unreadable
 from roadsense.espnow.calibration.records import Board, Bools, Floats, Heard, Ints, LogSet, RoundTrips, Sent
 from roadsense.espnow.calibration.times import put_right
 
@@ -169,9 +169,8 @@ def _read_rx(path: Path, table: dict[str, list[str]], findings: Findings) -> Hea
     columns = {name: values[rows] for name, values in columns.items()}
     _tell_unknown_hops(columns, path, findings)
     local_ms = columns["timestamp_local_ms"]
-    return Heard(
-        epoch, local_ms, names[rows], columns["msg_timestamp"], _hops(columns)
-    )  # fmt: skip
+    around = tuple(unreadable(rows, epoch, local_ms, len(names)))
+    return Heard(epoch, local_ms, names[rows], columns["msg_timestamp"], _hops(columns), around)
 
 
 def _read_round_trips(path: Path, table: dict[str, list[str]], findings: Findings) -> RoundTrips:

@@ -6,6 +6,7 @@ that it showed before, so rows of both parts lie between each other in time; row
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,9 @@ def wild(times_ms: Floats, far_ms: float = RESET_MS) -> Bools:
     known = np.flatnonzero(np.isfinite(times_ms))
     if len(known) < _WINDOW:
         return found
-    off = np.abs(times_ms[known] - median_filter(times_ms[known], _WINDOW, mode="mirror")) > far_ms
+    apart_ms = float(np.median(np.abs(np.diff(times_ms[known]))))  # rows at an end lie up to half a window off
+    middle_ms = median_filter(times_ms[known], _WINDOW, mode="mirror")
+    off = np.abs(times_ms[known] - middle_ms) > far_ms + _WINDOW / 2.0 * apart_ms
     if off.mean() <= _MOST_WILD:
         found[known[off]] = True
     return found
@@ -63,6 +66,23 @@ def in_order(times_ms: Floats, path: Path, findings: Findings) -> tuple[Ints, In
         times = "once" if epoch[-1] == 1 else f"{epoch[-1]} times"
         findings.add("clock_reset", path, f"the clock went back {times}, as by a reset; each part is taken by itself")
     return order, epoch[order]
+
+
+def unreadable(rows: Ints, epoch: Ints, times_ms: Floats, count: int) -> Iterator[tuple[int, float, float]]:
+    """Epoch and times of the readable rows before and after those that are not, where these are neighbours in time.
+
+    Args:
+        rows: [readable row], its place in the file.
+        epoch, times_ms: [readable row].
+        count: rows in the file.
+    """
+    gone = np.setdiff1d(np.arange(count), rows)
+    in_file = np.argsort(rows)  # of the readable ones
+    behind = np.unique(np.searchsorted(rows[in_file], gone))
+    for place in behind[(behind > 0) & (behind < len(rows))].tolist():
+        before, after = in_file[place - 1], in_file[place]
+        if epoch[before] == epoch[after] and 0.0 <= times_ms[after] - times_ms[before] <= RESET_MS:
+            yield int(epoch[before]), float(times_ms[before]), float(times_ms[after])
 
 
 def _fit_together(times_ms: Floats) -> bool:

@@ -2,7 +2,8 @@
 
 That follows from both files of a board together, because it writes its own frames even if it hears nobody. Where these
 go on while nobody is heard at all, either everything was lost or receptions were not written. What begins and ends at
-once, between moments at which others were heard well, was not written; what came slowly was lost.
+once, between moments at which others were heard well, was not written; what came slowly was lost. Around rows that
+cannot be read nothing is known either.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ SILENCE_BEACONS = 20.0
 """Nobody heard for so many beacon intervals is loss or a hole in the RX file."""
 
 _HEARD_WELL = 0.5  # of the frames of a sender, right before and after a silence
+_FEWEST_SENT = 10  # frames of others that make a silence
 _FEWEST_HEARD = 2  # boards, where a hole lies between rows: one link alone may be cut off for a while by itself
 
 Span = tuple[float, float]
@@ -37,12 +39,15 @@ class _Silences:
     """Taken as lost."""
 
 
-def recording(board: Board, interval_ms: float, findings: Findings) -> dict[int, list[Span]]:
+def recording(
+    board: Board, interval_ms: float, others_ms: dict[int, Floats], findings: Findings
+) -> dict[int, list[Span]]:
     """Stretches of a board's own time in which it recorded what it heard, by epoch of its clock.
 
     Args:
         board: with an RX file.
         interval_ms: between beacons.
+        others_ms: when others sent, in order and by this board's clock, by its epoch; silence between is none.
         findings: of gaps, and of silences.
     """
     heard = board.heard
@@ -55,8 +60,9 @@ def recording(board: Board, interval_ms: float, findings: Findings) -> dict[int,
         ends = np.flatnonzero(np.diff(written) > GAP_BEACONS * interval_ms)
         missing += len(ends)
         wrote = [(float(a), float(b)) for a, b in zip(written[[0, *(ends + 1)]], written[[*ends, -1]], strict=True)]
-        found = _silences(heard, epoch, wrote, interval_ms)
-        spans[epoch] = [part for span in wrote for part in _without(span, found.holes)]
+        found = _silences(heard, epoch, wrote, interval_ms, others_ms.get(epoch, np.zeros(0)))
+        holes = [*found.holes, *((begin, end) for one, begin, end in heard.unreadable if one == epoch)]
+        spans[epoch] = [part for span in wrote for part in _without(span, sorted(holes))]
         silences.holes += found.holes
         silences.losses += found.losses
     if missing:
@@ -78,8 +84,8 @@ def _listed(spans: list[Span]) -> str:
     return shown if len(spans) <= 5 else f"{shown} and {len(spans) - 5} times more, {total_s:.0f} s in all,"
 
 
-def _silences(heard: Heard, epoch: int, wrote: list[Span], interval_ms: float) -> _Silences:
-    """Stretches without any reception among those in which the board wrote something, in one epoch of its clock."""
+def _silences(heard: Heard, epoch: int, wrote: list[Span], interval_ms: float, others_ms: Floats) -> _Silences:
+    """Stretches without any reception, of which the board wrote something and others sent, in one epoch of its clock."""
     longest_ms = SILENCE_BEACONS * interval_ms
     order = np.flatnonzero(heard.epoch == epoch)
     order = order[np.argsort(heard.local_ms[order], kind="stable")]
@@ -89,7 +95,8 @@ def _silences(heard: Heard, epoch: int, wrote: list[Span], interval_ms: float) -
     for at in np.flatnonzero(np.diff(edges) > longest_ms):
         begin, end = float(edges[at]), float(edges[at + 1])
         parts = [(max(begin, a), min(end, b)) for a, b in wrote if min(end, b) > max(begin, a)]
-        if sum(b - a for a, b in parts) <= longest_ms:
+        sent = sum(int(np.diff(np.searchsorted(others_ms, part))[0]) for part in parts)
+        if sum(b - a for a, b in parts) <= longest_ms or sent < _FEWEST_SENT:
             continue
         before, after = (rows_ms > begin - longest_ms) & (rows_ms <= begin), rows_ms >= end
         after &= rows_ms < end + longest_ms
@@ -105,11 +112,11 @@ def _heard_well(sources: np.ndarray) -> int:
 
 
 def _without(span: Span, holes: list[Span]) -> Iterator[Span]:
-    """What holes leave of a span; all of them lie inside of one span or outside."""
+    """What holes, in the order of their begins, leave of a span."""
     first, last = span
     for begin, end in holes:
-        if span[0] <= begin and end <= last:
-            if first < begin:
+        if end > first and begin < last:
+            if begin > first:
                 yield first, begin
             first = end
     if first < last:

@@ -41,6 +41,8 @@ class Heard:
     """Whose message it is."""
     stamp_ms: Floats
     hops: Ints
+    unreadable: tuple[tuple[int, float, float], ...] = ()
+    """Epoch and times [ms] of the rows before and after some that cannot be read: whose these were is unknown."""
 
 
 @dataclass(frozen=True)

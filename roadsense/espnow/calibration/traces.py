@@ -60,7 +60,9 @@ def trace_links(logs: LogSet, matches: Matches, clocks: Clocks, findings: Findin
     usual_ms = beacon_interval_ms([board.sent.stamp_ms for board in logs.boards])
     every_ms = {board.name: beacon_interval_ms([board.sent.stamp_ms], usual_ms) for board in logs.boards}
     spans = {
-        board.name: recording(board, every_ms[board.name], findings) for board in logs.boards if board.heard is not None
+        board.name: recording(board, every_ms[board.name], _others_ms(board, logs, clocks), findings)
+        for board in logs.boards
+        if board.heard is not None
     }
     for (sender, receiver), match in sorted(matches.items()):
         link = _trace(
@@ -71,6 +73,17 @@ def trace_links(logs: LogSet, matches: Matches, clocks: Clocks, findings: Findin
         elif any({sender, receiver} == {one, other} for one, other, _, _ in clocks):
             findings.add("no_overlap", link.name, "were never recorded at the same time; not used")
     return links
+
+
+def _others_ms(board: Board, logs: LogSet, clocks: Clocks) -> dict[int, Floats]:
+    """When other boards sent their own frames, by the clock of one board, in order and by its epoch."""
+    found: dict[int, list[Floats]] = {}
+    for other in logs.boards:
+        for epoch in np.unique(other.sent.epoch).tolist() if other is not board else []:
+            stamps_ms = other.sent.stamp_ms[other.sent.epoch == epoch]
+            for own, local_ms in local_times(other, board, clocks, epoch, stamps_ms).items():
+                found.setdefault(own, []).append(local_ms)
+    return {epoch: np.sort(np.concatenate(parts)) for epoch, parts in found.items()}
 
 
 def _trace(

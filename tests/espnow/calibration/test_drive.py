@@ -6,6 +6,8 @@ a right calibration passes with a probability of about 0.95.
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,9 @@ from roadsense.espnow.calibration.logs import read_logs
 from roadsense.espnow.calibration.losses import loss_by_distance
 from roadsense.espnow.calibration.measure import measure
 from roadsense.espnow.calibration.resimulate import clock_noise_ms, resimulate
-from tests.espnow.calibration.boards import NAMES, TRUTH, clock_ms, true_params
+from roadsense.espnow.params import RadioParams
+from tests.espnow.calibration.boards import NAMES, NONE, STAGES, TRUTH, clock_ms, play_drive, true_params, write_logs
+from tests.espnow.calibration.conftest import SHORT
 
 FIGURES = 38
 EDGES_M = (0.0, 20.0, 50.0, 100.0)
@@ -174,3 +178,20 @@ def test_clock_noise_has_the_variance_of_its_steps():
     for error in (ClockError(1.0, 1), ClockError(1.0, 2)):
         noise = clock_noise_ms(error, 200_000, np.random.default_rng(0))
         assert noise.var() == pytest.approx(error.variance, rel=0.02)
+
+
+@pytest.mark.parametrize("interval_ms", [50.0, 1000.0])
+def test_loss_comes_back_whatever_the_interval_of_the_beacons(tmp_path, interval_ms):
+    document = true_params().model_dump(mode="json")
+    document["beacon"]["interval_ms"] = interval_ms
+    params = RadioParams.model_validate_json(json.dumps(document))
+    stages = STAGES if interval_ms > 100.0 else SHORT
+    write_logs(tmp_path, play_drive(params, 3, NONE, stages), NONE)
+    findings = Findings()
+    measured = measure(read_logs((tmp_path,), findings), ASKED, findings)
+    assert findings.codes() <= {"relayed_rows", "held_values"}
+    assert len(measured.links) == 6
+    steps = [step.loss for step in measured.steps if step.loss is not None]
+    assert len(steps) >= 2
+    for loss, true in zip(steps, TRUTH["loss"]["probability"], strict=False):
+        assert loss.covers(true), f"{loss.text()} is not {true}"

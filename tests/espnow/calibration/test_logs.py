@@ -196,6 +196,18 @@ def test_a_hop_count_that_counts_nothing_is_unknown(logs, cell):
     assert len(_texts(_read(logs)[1], "no_hops")) == 1
 
 
+@pytest.mark.parametrize("column", ["timestamp_local_ms", "msg_timestamp", "from_vehicle_id"])
+def test_receptions_that_cannot_be_read_are_no_losses(logs, whole, column):
+    rng = np.random.default_rng(1)
+    for path in logs.glob("*_rx.csv"):
+        _rewrite(path, lambda i, row: {**row, column: ""} if rng.random() < 0.08 else row)
+    measured, findings = _measured(logs)
+    assert len(_texts(findings, "rows_dropped")) == 3
+    for step, reference in zip(measured.steps, whole[0].steps, strict=True):
+        if reference.loss is not None:
+            assert step.loss.value == pytest.approx(reference.loss.value, abs=0.02)
+
+
 def _of_some(rows, **cells):
     return lambda i, row: {**row, **cells} if i in rows else row
 

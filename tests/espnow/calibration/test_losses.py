@@ -77,14 +77,15 @@ def _recorder(rows_ms, sources, own_ms):
     return Board("R", None, (np.zeros(len(own_ms), int), np.array(own_ms, float)), heard)
 
 
-def _spans(seconds, heard, own, senders="AB", step_s=0.1):
+def _spans(seconds, heard, own, senders="AB", step_s=0.1, sent=lambda t: True):
     """Senders heard at times that ``heard`` allows, own frames written at times that ``own`` allows."""
     times = np.arange(0.0, seconds, step_s)
     rows = [t * 1000.0 for t in times if heard(t) for _ in senders]
     findings = Findings()
+    others_ms = {0: np.array([t * 1000.0 for t in times if sent(t) for _ in senders])}
     board = _recorder(rows, [*senders] * (len(rows) // len(senders)), [t * 1000.0 for t in times if own(t)])
     return [
-        (round(a / 1000), round(b / 1000)) for a, b in recording(board, 1000.0 * step_s, findings)[0]
+        (round(a / 1000), round(b / 1000)) for a, b in recording(board, 1000.0 * step_s, others_ms, findings)[0]
     ], findings.codes()
 
 
@@ -118,6 +119,12 @@ def test_sudden_silence_until_the_end_is_a_file_that_ends_early():
         assert _spans(60, lambda t: t < 30, lambda t: True, senders) == ([(0, 30)], {"rx_gap"})
         assert _spans(60, lambda t: t >= 30, lambda t: True, senders) == ([(30, 60)], {"rx_gap"})
     assert _spans(60, lambda t: t < 30, lambda t: not 30 < t < 33) == ([(0, 30)], {"rx_gap", "gap"})
+
+
+def test_silence_while_nobody_sent_is_none():
+    """Boards are switched on one after the other."""
+    on = lambda t: t > 20  # noqa: E731
+    assert _spans(60, on, lambda t: True, sent=on) == ([(0, 60)], set())
 
 
 def test_gaps_are_counted_in_beacons_whatever_their_interval():

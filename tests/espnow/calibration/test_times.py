@@ -147,4 +147,6 @@ def test_a_few_rows_far_off_those_around_them_are_wild():
         spoilt[rows] += 1e6
         assert wild(spoilt).sum() == expected
     assert not wild(np.concatenate([times, times])).any(), "a reset"
+    assert not wild(10.0 * times).any(), "a beacon a second"
+    assert not wild(np.concatenate([times, times + 1e6])).any(), "a gap"
     assert not wild(np.random.default_rng(0).permutation(times)).any(), "another order"
