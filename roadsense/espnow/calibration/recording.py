@@ -85,7 +85,7 @@ def _listed(spans: list[Span]) -> str:
 
 
 def _silences(heard: Heard, epoch: int, wrote: list[Span], interval_ms: float, others_ms: Floats) -> _Silences:
-    """Stretches without any reception, of which the board wrote something and others sent, in one epoch of its clock."""
+    """Stretches without any reception in which the board wrote something and others sent, in one epoch of its clock."""
     longest_ms = SILENCE_BEACONS * interval_ms
     order = np.flatnonzero(heard.epoch == epoch)
     order = order[np.argsort(heard.local_ms[order], kind="stable")]
