@@ -110,6 +110,13 @@ def test_cars_at_the_end_of_their_routes_are_gone(engines, short_lanes):
     assert engines[1].state.alive[0].tolist() == [True] + [False] * (MAX_CARS - 1)
 
 
+@pytest.mark.parametrize(("left_m", "stays"), [(0.1005, True), (0.0995, False)])
+def test_a_car_has_arrived_a_decimetre_before_the_end(engines, short_lanes, left_m, stays):
+    cars = [(0, 50.0, 10.0, a_type()), (4, 300.0 - left_m, 0.0, a_type(maxSpeed=1e-9))]
+    assert move_alike(engines, on_edges(short_lanes, EDGES, *cars), steps=3)
+    assert engines[1].state.alive[0, 1] == stays
+
+
 def foreign_convoy(net, edges, lengths_m, rng):
     """A convoy of up to five peers somewhere on the first edges of a route."""
     position, speed, ends = 10.0 + rng.uniform(0.0, 100.0), rng.uniform(3.0, 13.0), np.cumsum(lengths_m)
@@ -345,7 +352,7 @@ def _copy(folder: Path) -> Path:
 
 def _run_alignment(folder: Path) -> subprocess.CompletedProcess[str]:
     """The tests of alignment in a copy."""
-    tests = ["moves_as_in_sumo", "too_small", "lanes_ahead", "are_gone", "chains"]
+    tests = ["moves_as_in_sumo", "too_small", "lanes_ahead", "are_gone", "has_arrived", "chains"]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", " or ".join(tests)]
     return subprocess.run(
         [*command, "tests/traffic/test_native.py"],
