@@ -52,6 +52,15 @@ def test_evaluating_twice_gives_the_same_figures():
     assert found[0]["radio"] == "convoy"
 
 
+def test_both_engines_give_the_same_figures():
+    """Whatever a policy is trained on, every episode ends alike on either."""
+    found = {engine: evaluate([make_baseline("v2v_rule")], EvaluationConfig(episodes=9, engine=engine), progress=False)
+             for engine in ("sumo", "native", "auto")}  # fmt: skip
+    assert found["sumo"].rows == found["native"].rows == found["auto"].rows
+    assert found["sumo"].summaries == found["native"].summaries
+    assert [result.engine for result in found.values()] == ["sumo", "native", "native"]
+
+
 def test_figures_say_what_they_were_made_with(tmp_path):
     write_run(tmp_path / "mine", random_actor())
     policies = [find_policy(str(tmp_path / "mine")), find_policy("oracle")]

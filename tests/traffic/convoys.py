@@ -73,7 +73,7 @@ def differs(reference: Traffic, other: Traffic) -> str | None:
 
 
 def drive_both(reference: Traffic, other: Traffic, scenario: Scenario, seed: int, steps: int = 400) -> str | None:
-    """Drives one convoy in both engines: an ego that changes its mind every 2 s, and one peer that brakes.
+    """Drives one convoy in both engines: an ego that changes its mind every 2 s, and one peer that brakes, or is pushed on.
 
     Returns:
         Where they differ first, None where they never do.
@@ -83,6 +83,8 @@ def drive_both(reference: Traffic, other: Traffic, scenario: Scenario, seed: int
     speeds, steered, active = np.zeros((1, cars)), np.zeros((1, cars), np.bool_), np.ones(1, np.bool_)
     target = int(rng.integers(1, len(scenario.vehicles)))
     begin, lasts, decel = int(rng.integers(20, 200)), int(rng.integers(20, 100)), rng.uniform(3.0, 9.0)
+    if rng.random() < 0.25:
+        decel = -2.0
     reference.reset([scenario], [seed])
     other.reset([scenario], [seed])
     state, wish = reference.state, 0.0

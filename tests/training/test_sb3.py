@@ -55,6 +55,13 @@ def trained(tmp_path_factory):
     return config, train(config, progress=False)
 
 
+def test_either_engine_trains_the_same_weights(trained, tmp_path):
+    config, result = trained
+    native = train(dataclasses.replace(config, engine="native", run_dir=str(tmp_path / "native")), progress=False)
+    assert native["weights_digest"] == result["weights_digest"]
+    assert native["curve"]["episode_reward"] == result["curve"]["episode_reward"]
+
+
 def folder(config, name=""):
     from pathlib import Path
 
