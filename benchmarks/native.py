@@ -3,10 +3,11 @@
     python benchmarks/native.py [--rounds 5] [--json FILE] [--plot FILE.png] [--no-training]
 
 A step is a whole one: driver, hazard, traffic, radio with relays, observation, reward and autoreset (same step),
-through `gym.make_vec` or, for one environment, `gym.make`, under the actions of an untrained policy. The reference, measured in
-turns with all sizes, is `gym.make` on SUMO. The training is the same PPO (64 environments, batches of 1,024, 10 epochs)
-on the native engine, on SUMO, and on worlds that cost nothing; one rollout and its update of each in turns. Figures are
-medians over rounds, `best` the fastest; a shared machine changes its speed from one second to the next.
+through `gym.make_vec` or, for one environment, `gym.make`, under the actions of an untrained policy. The reference,
+measured in turns with all sizes, is `gym.make` on SUMO. The training is the same PPO (64 environments, batches of
+1,024, 10 epochs) on the native engine, on SUMO, and on worlds that cost nothing; one rollout and its update of each in
+turns. Figures are medians over rounds, `best` the fastest; a shared machine changes its speed from one second to the
+next.
 """
 
 from __future__ import annotations

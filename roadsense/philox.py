@@ -145,6 +145,20 @@ def fill_uniforms(out, count, seed, purpose, step, item, stride, draw):
 
 
 @kernel
+def fill_uniform(out, count, seed, purpose, step, item):
+    """The same as :func:`uniform` for items ``item + i`` and draw 0, in vector registers.
+
+    Args:
+        out: [n] float64, its first ``count`` numbers are written, and further ones up to a multiple of ``LANES``.
+        count: how many items.
+        seed, purpose, step, item: the keys.
+    """
+    for i in range((count + LANES - 1) // LANES * LANES):
+        w0, w1, _, _ = _words(seed, purpose, step, item + i, 0)
+        out[i] = _unit(w0, w1)
+
+
+@kernel
 def normal_quantile(share):
     """Quantile of the standard normal distribution, for shares from 1e-11 to 1 - 1e-11.
 

@@ -25,6 +25,7 @@ from roadsense.espnow.emulator import Emulator
 from roadsense.espnow.kernels import begin_episode, step_radio
 from roadsense.espnow.params import RadioParams
 from roadsense.jit import counted_kernel, kernel, tell_of_compiling
+from roadsense.philox import LANES
 from roadsense.scenario import Scenario
 from roadsense.traffic.base import EGO, STEP_S, Traffic, TrafficState
 from roadsense.traffic.geometry import place, pose
@@ -62,8 +63,8 @@ class Batch(structref.StructRefProxy):
 
 _FIELDS = [
     "worlds", "traffic", "side", "reach_m", "virtual", "routes", "targets", "tables", "radio", "observation", "actions",
-    "active", "steps", "specs", "draw_keys", "ahead", "rows", "keys", "reward_of", "terms", "rewards", "control",
-    "lowest", "highest", "horizon_steps",
+    "active", "steps", "specs", "draw_keys", "ahead", "rows", "keys", "units", "reward_of", "terms", "rewards",
+    "control", "lowest", "highest", "horizon_steps",
 ]  # fmt: skip
 structref.define_proxy(Batch, _BatchType, _FIELDS)
 
@@ -129,7 +130,7 @@ def hear_and_score(batch):
                 world.end_reason = end_of_episode(world, traffic, routes, w, batch.horizon_steps)
                 if touches(world):
                     world.impact_speed_mps = impact_speed(world, traffic, w)
-                observe(world, radio, w, batch.observation, batch.rows, batch.keys)
+                observe(world, radio, w, batch.observation, batch.rows, batch.keys, batch.units)
 
 
 @counted_kernel
@@ -175,7 +176,7 @@ def warm_up(batch):
             step_radio(batch.tables, radio, worlds.seed, batch.steps, virtual.x_m, virtual.y_m, virtual.speed_mps,
                        virtual.accel_mps2, virtual.heading_rad, virtual.alive, virtual.transmits, batch.active,
                        w, w + 1)  # fmt: skip
-        observe(worlds[w], radio, w, batch.observation, batch.rows, batch.keys)
+        observe(worlds[w], radio, w, batch.observation, batch.rows, batch.keys, batch.units)
 
 
 _MOST = {"max_peers": 2000, "messages_per_peer": 100, "horizon_steps": 1_000_000}
@@ -261,6 +262,7 @@ class ConvoyWorlds:
             "ahead": np.zeros(max_cars, np.int64),
             "rows": np.zeros(num_rows, np.int64),
             "keys": np.zeros(num_rows),
+            "units": np.zeros(num_rows + LANES),
             "reward_of": reward_constants(config.reward),
             "terms": self.terms,
             "rewards": self.rewards,

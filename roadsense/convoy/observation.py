@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadsense.jit import kernel
-from roadsense.philox import uniform
+from roadsense.philox import fill_uniform
 from roadsense.randomness import Purpose
 from roadsense.traffic.base import EGO, STEP_S
 
@@ -107,14 +107,15 @@ def _scaled(value, scale):
 
 
 @kernel
-def _shuffled_rows(world, radio, w, rows, keys):
+def _shuffled_rows(world, radio, w, rows, keys, units):
     """Writes the used (car, message) pairs as car·k + message into ``rows`` in random order; returns their number."""
     cars, per_peer = radio.messages.shape[1], radio.messages.shape[2]
+    fill_uniform(units, (cars - 1) * per_peer, world.seed, _ROW_ORDER, world.step, per_peer)
     count = 0
     for car in range(1, cars):
         for message in range(radio.cars[w, car].messages):
             item = car * per_peer + message
-            key = uniform(world.seed, _ROW_ORDER, world.step, item, 0)
+            key = units[item - per_peer]
             place = count
             while place > 0 and keys[place - 1] > key:
                 keys[place], rows[place] = keys[place - 1], rows[place - 1]
@@ -137,11 +138,12 @@ def _heard_share(radio, w):
 
 
 @kernel
-def observe(world, radio, w, observation, rows, keys):
+def observe(world, radio, w, observation, rows, keys, units):
     """Writes the observation of one world from the radio's tables and the ego's own sensors.
 
     Positions are both cars' own estimates; a peer's is carried on from its message by the reported speed and heading
-    for the age of the message. ``rows`` and ``keys`` are scratch of length max_peers · messages_per_peer.
+    for the age of the message. ``rows`` and ``keys`` are scratch of length max_peers · messages_per_peer, ``units`` is
+    longer by ``LANES``.
     """
     ego, peers, mask = observation.ego, observation.peers, observation.peer_mask
     now = world.step * STEP_S
@@ -150,13 +152,13 @@ def observe(world, radio, w, observation, rows, keys):
     ego[w, 1] = _scaled(own.accel_mps2, _EGO_SCALE[1])
     ego[w, 2] = _scaled(world.action, _EGO_SCALE[2])
     ego[w, 3] = _scaled(_heard_share(radio, w), _EGO_SCALE[3])
-    count = _shuffled_rows(world, radio, w, rows, keys)
+    count = _shuffled_rows(world, radio, w, rows, keys, units)
     per_peer = radio.messages.shape[2]
     for row in range(count):
         message = radio.messages[w, rows[row] // per_peer, rows[row] % per_peer]
         age, carried = now - message.arrival_s, message.speed_mps * (now - message.arrival_s)
-        dx = message.x_m + carried * math.cos(message.heading_rad) - own.x_m
-        dy = message.y_m + carried * math.sin(message.heading_rad) - own.y_m
+        dx = message.x_m + carried * message.along_x - own.x_m
+        dy = message.y_m + carried * message.along_y - own.y_m
         turned = message.heading_rad - own.heading_rad
         peers[w, row, 0] = _scaled(own.along_x * dx + own.along_y * dy, _PEER_SCALE[0])
         peers[w, row, 1] = _scaled(own.along_x * dy - own.along_y * dx, _PEER_SCALE[1])

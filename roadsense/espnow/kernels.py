@@ -94,7 +94,7 @@ def tell(table, car, message, generation, tick_s, since_reading_s, braking_s):
     message.x_m = car.x_m + carried * car.along_x
     message.y_m = car.y_m + carried * car.along_y
     message.speed_mps = car.speed_mps
-    message.heading_rad = car.heading_rad
+    message.heading_rad, message.along_x, message.along_y = car.heading_rad, car.along_x, car.along_y
     message.accel_mps2 = car.accel_mps2
     if braking_s >= 0.0:
         message.speed_mps = max(0.0, car.speed_mps - table.alarm_decel_mps2 * braking_s)

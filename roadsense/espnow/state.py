@@ -16,6 +16,8 @@ MESSAGE_DTYPE = np.dtype(
         ("y_m", np.float64),
         ("speed_mps", np.float64),
         ("heading_rad", np.float64),
+        ("along_x", np.float64),  # cosine and sine of that heading
+        ("along_y", np.float64),
         ("accel_mps2", np.float64),
         ("sent_s", np.float64),
         ("arrival_s", np.float64),
@@ -217,6 +219,9 @@ class RadioState(NamedTuple):
     message_y_m: NDArray[np.float64]
     message_speed_mps: NDArray[np.float64]
     message_heading_rad: NDArray[np.float64]
+    message_along_x: NDArray[np.float64]
+    """Cosine of that heading."""
+    message_along_y: NDArray[np.float64]
     message_accel_mps2: NDArray[np.float64]
     message_sent_s: NDArray[np.float64]
     """True time of sending, for metrics; the ego cannot know it (clocks are not synchronised)."""

@@ -73,7 +73,7 @@ def differs(reference: Traffic, other: Traffic) -> str | None:
 
 
 def drive_both(reference: Traffic, other: Traffic, scenario: Scenario, seed: int, steps: int = 400) -> str | None:
-    """Drives one convoy in both engines: an ego that changes its mind every 2 s, and one peer that brakes, or is pushed on.
+    """Drives one convoy in both engines: an ego that changes its mind, and a peer that brakes or is pushed on.
 
     Returns:
         Where they differ first, None where they never do.
