@@ -116,7 +116,8 @@ WORLD_DTYPE = np.dtype(
         ("hazard_phase", np.int64),
         ("impact_speed_mps", np.float64),
         ("end_reason", np.int64),
-    ]
+    ],
+    align=True,
 )
 """One record a world. Per-car quantities are arrays of their own (:class:`roadsense.traffic.base.TrafficState`)."""
 

@@ -36,8 +36,8 @@ def forget(cars, links, shadows, sent, c):
     car.messages = 0
     car.heard_window = 0
     car.heard_last_second = 0
-    for generation in range(sent.shape[1]):
-        sent[c, generation].generation = NEVER
+    for generation in range(sent.shape[0]):
+        sent[generation, c].generation = NEVER
     for other in range(cars.shape[0]):
         forget_link(links[c, other])
         forget_link(links[other, c])
@@ -209,7 +209,7 @@ def compose(
 ):  # fmt: skip
     """Writes the beacon of a turn, one of ``number`` that contend, and which messages follow it."""
     car = cars[turn.car]
-    message = sent[turn.car, turn.generation & RING_MASK]
+    message = sent[turn.generation & RING_MASK, turn.car]
     braking_s = -1.0
     if table.alarm_every_s > 0.0:
         braking_s = is_lying(table, seed, turn.car, turn.tick_s, alive, transmits)

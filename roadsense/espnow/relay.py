@@ -136,7 +136,7 @@ def take(cars, links, flights, sent, messages, receiver, source, now_s):
         if slot < 0:
             return
         flight = flights[slot, receiver, source]
-        message, before = sent[source, flight.generation & RING_MASK], link.newest_generation
+        message, before = sent[flight.generation & RING_MASK, source], link.newest_generation
         is_kept = message.generation == flight.generation
         if is_kept and note_heard(link, flight.generation, flight.hops) and receiver == EGO:
             take_in(cars[source], messages, source, message, flight.arrival_s, flight.hops, before)
@@ -164,7 +164,7 @@ def choose_relayed(table, cars, links, flights, sent, messages, relayer, generat
         cars: [car] of ``CAR_DTYPE``.
         links: [receiver, sender] of ``LINK_DTYPE``.
         flights: [slot, receiver, sender] of ``FLIGHT_DTYPE``.
-        sent: [car, generation & RING_MASK], what everybody told.
+        sent: [generation & RING_MASK, car], what everybody told.
         messages: [car, k], the ego's table.
         relayer: its column.
         generation: of its own beacon.
@@ -182,7 +182,7 @@ def choose_relayed(table, cars, links, flights, sent, messages, relayer, generat
         if link.newest_generation == link.considered_generation:
             continue
         link.considered_generation = link.newest_generation
-        message = sent[source, link.newest_generation & RING_MASK]
+        message = sent[link.newest_generation & RING_MASK, source]
         is_kept = message.generation == link.newest_generation
         if is_kept and link.newest_hops < table.relay_hops and is_ahead(table, cars[relayer], message):
             chosen[relayer, count] = source

@@ -61,7 +61,8 @@ CAR_DTYPE = np.dtype(
         ("lost", np.int64),
         ("received_total", np.int64),
         ("lost_total", np.int64),
-    ]
+    ],
+    align=True,
 )
 """All that the emulator keeps about a car."""
 
@@ -151,7 +152,7 @@ class RadioArrays(NamedTuple):
     By slot, for few are ever in use: what a step touches stands close together.
     """
     sent: NDArray[np.void]
-    """[world, car, generation modulo SENT_RING] of ``MESSAGE_DTYPE``: what the car told."""
+    """[world, generation modulo SENT_RING, car] of ``MESSAGE_DTYPE``: what the car told."""
     busy_until_s: NDArray[np.float64]
     """[world], when the frame on the air ends."""
     ticks: NDArray[np.void]
@@ -171,7 +172,7 @@ class RadioArrays(NamedTuple):
         self, world: NDArray[np.integer], car: NDArray[np.integer], generation: NDArray[np.integer]
     ) -> NDArray[np.void]:
         """What cars told, [n] of ``MESSAGE_DTYPE``; each generation is one of the car's last ``SENT_RING``."""
-        return self.sent[world, car, generation & RING_MASK]
+        return self.sent[world, generation & RING_MASK, car]
 
     @classmethod
     def zeros(
@@ -189,7 +190,7 @@ class RadioArrays(NamedTuple):
             shadows=np.zeros((num_worlds, max_cars, max_cars), SHADOW_DTYPE),
             quantiles=quantiles,
             flights=np.zeros((num_worlds, PENDING_MESSAGES, max_cars, max_cars), FLIGHT_DTYPE),
-            sent=np.zeros((num_worlds, max_cars, SENT_RING), MESSAGE_DTYPE),
+            sent=np.zeros((num_worlds, SENT_RING, max_cars), MESSAGE_DTYPE),
             busy_until_s=np.zeros(num_worlds),
             ticks=np.zeros(max_cars * TICKS_PER_STEP, TICK_DTYPE),
             relayed=np.zeros((max_cars, max_cars), np.int64),

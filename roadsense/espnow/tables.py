@@ -67,7 +67,8 @@ TABLE_DTYPE = np.dtype(
         ("alarm_every_s", np.float64),  # 0: nobody lies
         ("alarm_lasts_s", np.float64),
         ("alarm_decel_mps2", np.float64),
-    ]
+    ],
+    align=True,
 )
 """Parameters in force in one world, randomisation applied; :data:`RadioTables` is [world] of it."""
 
