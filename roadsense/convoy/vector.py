@@ -144,9 +144,9 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
 
     def _final_observations(self) -> NDArray[np.object_]:
         """One observation for each ended world, None for the others, as Gymnasium's wrappers expect them."""
-        last, found = self._observation(), np.full(self.num_envs, None, object)
+        seen, found = self.worlds.observation, np.full(self.num_envs, None, object)
         for world in np.flatnonzero(self._ended):
-            found[world] = {name: array[world] for name, array in last.items()}
+            found[world] = {name: array[world].copy() for name, array in seen._asdict().items()}
         return found
 
     def _info(self, present: NDArray[np.bool_]) -> dict[str, Any]:

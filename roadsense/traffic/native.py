@@ -115,6 +115,12 @@ def back_on(car, lanes, lane):
 
 
 @kernel
+def sight(car, fastest):
+    """How far ahead a car looks [m] that may be as fast as ``fastest`` [m/s] at the end of the step."""
+    return fastest * STEP_S + brake_gap(fastest, car.decel_mps2, car.tau_s)
+
+
+@kernel
 def plan(cars, order, place, lanes, speeds):
     """Writes the highest speed that the cars and limits ahead allow a car.
 
@@ -131,7 +137,6 @@ def plan(cars, order, place, lanes, speeds):
     lane = car.lane
     limit = max(limit_for(car, lanes.limit_mps[lane]), gentle)
     v = min(most, limit)
-    look_m = most * STEP_S + brake_gap(most, car.decel_mps2, car.tau_s)
     seen_m = lanes.length_m[lane] - car.lane_position_m
     beyond_junctions_m = 0.0  # of lanes after its own
     ahead = place - 1
@@ -147,15 +152,17 @@ def plan(cars, order, place, lanes, speeds):
                 gap_m = back_m + seen_m - lanes.length_m[lane] - car.min_gap_m
             v = min(v, safe_follow_speed(car, gap_m, speed, speeds[order[ahead]], lead.apparent_decel_mps2))
         if lane == car.last_lane:
-            v = min(v, EPSILON + free_speed(seen_m - limit * STEP_S, limit, car.decel_mps2))
+            if v > limit + EPSILON:  # else the speed toward it, which is higher, cannot be the lower one
+                v = min(v, EPSILON + free_speed(seen_m - limit * STEP_S, limit, car.decel_mps2))
             break
         if v <= STANDSTILL_MPS:
             break
-        if seen_m > look_m and beyond_junctions_m > LOOK_AHEAD_LENGTHS * car.length_m:
+        if beyond_junctions_m > LOOK_AHEAD_LENGTHS * car.length_m and seen_m > sight(car, most):
             break
         lane += 1
         limit = limit_for(car, lanes.limit_mps[lane])
-        v = min(v, max(free_speed(seen_m, limit, car.decel_mps2), gentle - EPSILON))
+        if v > limit:
+            v = min(v, max(free_speed(seen_m, limit, car.decel_mps2), gentle - EPSILON))
         seen_m += lanes.length_m[lane]
         if not lanes.is_internal[lane]:
             beyond_junctions_m += lanes.length_m[lane]
