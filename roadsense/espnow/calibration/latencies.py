@@ -38,6 +38,8 @@ class Pool:
     """Which messages share an offset: those of one direction between two resets."""
     weights: Floats
     """[group], by which levels make the least latency: both directions of a pair count alike."""
+    along: Floats
+    """Where in its group each lies, about −½ to ½."""
     boards: int
     """How many boards sent them."""
 
@@ -48,8 +50,9 @@ class Pool:
 
     def law(self, error: ClockError, asked: Asked) -> LatencyLaw:
         return fit_latency(
-            self.values_ms, self.clusters, error, asked.usual_tail_ms, asked.confidence, self.groups, self.weights
-        )
+            self.values_ms, self.clusters, error, asked.usual_tail_ms, asked.confidence, self.groups, self.weights,
+            self.along,
+        )  # fmt: skip
 
 
 def clock_error(logs: LogSet) -> ClockError:
@@ -75,23 +78,25 @@ def pool(links: Sequence[Link], two_way: bool) -> Pool:
         links: all of them.
         two_way: whether those of pairs that were heard in both directions, or the others.
     """
-    values, blocks, pairs, senders = [], [], [], set()
+    values, along, blocks, pairs, senders = [], [], [], [], set()
     for place, link in enumerate(links):
         usable = np.isfinite(link.latency_ms) & link.free & (link.two_way == two_way)
         for stretch in np.unique(link.stretch[usable]).tolist():
             rows = np.flatnonzero(usable & (link.stretch == stretch))
             if len(rows) >= _FEWEST_OF_STRETCH:
-                values.append(_level(link.frame[rows].astype(np.float64), link.latency_ms[rows]))
+                along.append(_along(link.frame[rows].astype(np.float64), link.latency_ms[rows]))
+                values.append(_level(along[-1], link.latency_ms[rows]))
                 blocks.append(link.block[rows] + 10**12 * place)
                 pairs.append(_pair(link, stretch))
                 senders.add(link.sender)
     if not values:
-        return Pool(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), 0)
+        return Pool(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0), 0)
     sizes = np.array([len(one) for one in values])
     of_pair = {pair: sizes[[one == pair for one in pairs]] for pair in pairs}
     weights = np.array([of_pair[pair].sum() / len(of_pair[pair]) for pair in pairs]) / sizes.sum()
     _, clusters = np.unique(np.concatenate(blocks), return_inverse=True)
-    return Pool(np.concatenate(values), clusters, np.repeat(np.arange(len(sizes)), sizes), weights, len(senders))
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    return Pool(np.concatenate(values), clusters, groups, weights, np.concatenate(along), len(senders))
 
 
 def _pair(link: Link, stretch: int) -> tuple[str, ...]:
@@ -108,12 +113,19 @@ def _body_mean(latency_ms: Floats) -> float:
     return float(latency_ms[_is_body(latency_ms)].mean())
 
 
-def _level(x: Floats, latency_ms: Floats) -> Floats:
-    """Latencies of a direction with the slope of their body taken off: what is left of the clocks' drift."""
+def _along(x: Floats, latency_ms: Floats) -> Floats:
+    """Place in a direction, from end to end 1 and 0 in the middle of its body, where its level is told."""
+    return np.asarray((x - x[_is_body(latency_ms)].mean()) / max(float(np.ptp(x)), 1.0))
+
+
+def _level(along: Floats, latency_ms: Floats) -> Floats:
+    """Latencies of a direction with the slope of their body taken off: most of what is left of the clocks' drift.
+
+    The law's likelihood, which knows the sharp edge of latencies, finds the rest.
+    """
     body = _is_body(latency_ms)
-    centre = x[body].mean()
-    slope = ((x[body] - centre) @ latency_ms[body]) / max(float(((x[body] - centre) ** 2).sum()), 1e-9)
-    return latency_ms - slope * (x - centre)
+    slope = (along[body] @ latency_ms[body]) / max(float((along[body] ** 2).sum()), 1e-9)
+    return latency_ms - slope * along
 
 
 def latency_law_of(

@@ -12,7 +12,6 @@ in the likelihood; the shift is a stated mean of the levels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -20,7 +19,8 @@ import numpy as np
 
 from roadsense.espnow.calibration.figures import Figure, wider_for_few
 from roadsense.espnow.calibration.records import Floats, Ints
-from roadsense.statistics import CONFIDENCE
+from roadsense.espnow.calibration.scoring import Likeliest, Messages, maximise, nodes_ms
+from roadsense.statistics import CONFIDENCE, clopper_pearson
 
 FEWEST = 200
 """With fewer latencies than this no law is fitted."""
@@ -28,9 +28,10 @@ FEWEST = 200
 FEWEST_IN_TAIL = 20
 """With fewer late ones the tail's range is taken as given and only its probability is estimated."""
 
-_BIN_MS = 0.05
+_NO_TAIL, _USUAL_TAIL, _OWN_TAIL = 2, 3, 5
+"""How many parameters a law has without a tail, with one of the usual range, and with one of its own range."""
+
 _NUDGE = 1e-4
-_MOST_STEPS = 60
 _FINEST_MS = 0.05
 _NAMES = ("shift", "shape", "scale", "tail probability", "tail begin", "tail end")
 
@@ -89,18 +90,7 @@ def density(x_ms: Floats, law: Floats, error: ClockError) -> Floats:
     else:
         body = (integral(y + e) - 2.0 * integral(y) + integral(y - e)) / (e * e * scale)
     reached = gammainc(shape, np.maximum(y - begin / scale, 0.0)) - gammainc(shape, np.maximum(y - end / scale, 0.0))
-    return np.maximum((1.0 - share) * body + share * reached / max(end - begin, 1e-9), 1e-12)
-
-
-@dataclass(frozen=True)
-class _Cells:
-    """Messages that are alike as far as the likelihood goes; arrays are [cell]."""
-
-    x_ms: Floats
-    group: Ints
-    count: Ints
-    of: Ints
-    """[message], the cell of each."""
+    return np.asarray((1.0 - share) * body + share * reached / max(end - begin, 1e-9))
 
 
 def fit_latency(
@@ -111,6 +101,7 @@ def fit_latency(
     confidence: float = CONFIDENCE,
     groups: Ints | None = None,
     weights: Floats | None = None,
+    along: Floats | None = None,
 ) -> LatencyLaw:
     """Fits the law; intervals allow for latencies of one cluster being alike (sandwich covariance).
 
@@ -122,30 +113,51 @@ def fit_latency(
         confidence: of the intervals.
         groups: [message], which messages share an offset, numbered from 0; all, if not given.
         weights: [group], sum 1: the shift is this mean of the groups' levels.
+        along: [message], place in its group, about −½ to ½, along which the group's level may drift; no drift, if not
+            given.
     """
-    groups = np.zeros(len(latencies_ms), np.int64) if groups is None else groups
+    from scipy.stats import chi2
+
+    n = len(latencies_ms)
+    groups = np.zeros(n, np.int64) if groups is None else groups
     weights = np.ones(1) if weights is None else weights
+    along = np.zeros(n) if along is None else along
     medians = np.array([np.median(latencies_ms[groups == one]) for one in range(len(weights))])
     start, late = _start(latencies_ms - medians[groups], error)
-    free_tail = late >= FEWEST_IN_TAIL
+    messages = Messages(latencies_ms, clusters, groups, along)
+    nodes = nodes_ms(max(error.step_ms, _FINEST_MS), float((latencies_ms - medians[groups]).max()) + 10.0)
+    first = [math.log(start[1]), math.log(start[2]), math.log(start[3] / (1.0 - start[3])), start[4]]
+    first.append(math.log(start[5] - start[4]))
 
-    def law_of(u: Floats) -> Floats:
-        tail = (u[3], u[3] + math.exp(u[4])) if free_tail else usual_tail_ms
-        share = 1.0 / (1.0 + math.exp(-u[2]))
-        return np.array([0.0, math.exp(min(u[0], 20.0)), math.exp(u[1]), share, *tail])
+    def fitted(laws: int) -> Likeliest:
+        u = np.array([*first[:laws], *(medians + start[0]), *np.zeros(len(weights))])
+        return maximise(u, laws, messages, nodes, lambda v: density(nodes, _law_of(v, usual_tail_ms), error))
 
-    law = [math.log(start[1]), math.log(start[2]), math.log(start[3] / (1.0 - start[3]))]
-    law += [start[4], math.log(start[5] - start[4])] if free_tail else []
-    cells = _cells(latencies_ms, groups)
-    u, covariance = _maximise(np.array([*law, *(medians + start[0])]), len(law), cells, clusters, law_of, error)
+    # A tail is stated only where the law without one is refused, and its range only where enough messages tell it.
+    best, laws, late_ones = fitted(_NO_TAIL), _NO_TAIL, 0.0
+    for more, fewest in ((_OWN_TAIL, FEWEST_IN_TAIL), (_USUAL_TAIL, 0)):
+        if late >= fewest and laws == _NO_TAIL:
+            tried = fitted(more)
+            late_ones = n * float(_law_of(tried.u[:more], usual_tail_ms)[3])
+            gain = 2.0 * (tried.log_likelihood - best.log_likelihood)
+            if late_ones >= fewest and gain > float(chi2.ppf(confidence, more - _NO_TAIL)):
+                best, laws = tried, more
     z = NormalDist().inv_cdf((1.0 + confidence) / 2.0) * wider_for_few(len(np.unique(clusters)), confidence)
-    return _law(u, covariance, len(law), weights, law_of, len(latencies_ms), confidence, z)
+    return _law(best, laws, weights, usual_tail_ms, n, round(late_ones), confidence, z)
 
 
-def _cells(latencies_ms: Floats, groups: Ints) -> _Cells:
-    key = np.round(latencies_ms / _BIN_MS).astype(np.int64)
-    pairs, of, count = np.unique(np.stack([groups, key]), axis=1, return_inverse=True, return_counts=True)
-    return _Cells(pairs[1] * _BIN_MS, pairs[0], count, np.asarray(of).ravel())
+def _law_of(u: Floats, usual_tail_ms: tuple[float, float]) -> Floats:
+    """As :func:`density` takes it, of shift 0, by the logarithms of shape and scale, the logit of the tail's
+    probability, its begin, and the logarithm of its width, as far as they are there."""
+    from scipy.special import expit
+
+    share = float(expit(u[2])) if len(u) > _NO_TAIL else 0.0
+    tail = (u[3], u[3] + _exp(u[4])) if len(u) == _OWN_TAIL else usual_tail_ms
+    return np.array([0.0, _exp(u[0]), _exp(u[1]), share, *tail])
+
+
+def _exp(x: float) -> float:
+    return math.exp(min(x, 20.0))
 
 
 def _start(latencies_ms: Floats, error: ClockError) -> tuple[Floats, int]:
@@ -163,61 +175,22 @@ def _start(latencies_ms: Floats, error: ClockError) -> tuple[Floats, int]:
     return np.array([shift, shape, scale, share, tail[0], max(tail[1], tail[0] + 1.0)]), len(beyond)
 
 
-def _maximise(
-    u: Floats, laws: int, cells: _Cells, clusters: Ints, law_of: Callable[[Floats], Floats], error: ClockError
-) -> tuple[Floats, Floats]:
-    """The likeliest parameters, law first, then levels, by Fisher scoring; and their covariance.
-
-    Information is the sum of squared scores; a step that gains nothing is damped until it does (Levenberg).
-    """
-
-    def log_density(v: Floats, moved_ms: float = 0.0) -> Floats:
-        return np.log(density(cells.x_ms - v[laws + cells.group] - moved_ms, law_of(v), error))
-
-    def scores_of(v: Floats) -> Floats:
-        scores = np.zeros((len(cells.count), len(v)))
-        for k in range(laws):
-            step = np.zeros(len(v))
-            step[k] = _NUDGE
-            scores[:, k] = (log_density(v + step) - log_density(v - step)) / (2.0 * _NUDGE)
-        of_level = (log_density(v, _NUDGE) - log_density(v, -_NUDGE)) / (2.0 * _NUDGE)
-        scores[np.arange(len(of_level)), laws + cells.group] = of_level
-        return scores
-
-    likelihood, damping = float(cells.count @ log_density(u)), 1e-3
-    for _ in range(_MOST_STEPS):
-        scores = scores_of(u)
-        information = (scores * cells.count[:, None]).T @ scores
-        gradient = cells.count @ scores
-        gain = 0.0
-        while damping < 1e6 and gain <= 0.0:
-            step = np.linalg.lstsq(information + damping * np.diag(np.diag(information)), gradient)[0]
-            tried = u + np.clip(step, -1.0, 1.0)
-            gain = float(cells.count @ log_density(tried)) - likelihood
-            damping *= 0.2 if gain > 0.0 else 10.0
-        if gain <= 0.0:
-            break
-        u, likelihood, damping = tried, likelihood + gain, max(damping, 1e-6)
-        if gain < 1e-4:
-            break
-    scores = scores_of(u)
-    sums = np.zeros((int(clusters.max()) + 1, len(u)))
-    np.add.at(sums, clusters, scores[cells.of])
-    inverse = np.linalg.pinv((scores * cells.count[:, None]).T @ scores)
-    return u, np.asarray(inverse @ (sums.T @ sums) @ inverse)
-
-
 def _law(
-    u: Floats, covariance: Floats, laws: int, weights: Floats, law_of: Callable[[Floats], Floats], n: int,
+    best: Likeliest, laws: int, weights: Floats, usual_tail_ms: tuple[float, float], n: int, late: int,
     confidence: float, z: float,
 ) -> LatencyLaw:  # fmt: skip
+    u, covariance = best.u, best.covariance
     half = z * np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    law, low, high = law_of(u), law_of(u - half), law_of(u + half)  # each figure hangs on its own parameter alone
-    mix = np.concatenate([np.zeros(laws), weights])
+    # Each figure hangs on its own parameter alone.
+    law, low, high = (_law_of(v[:laws], usual_tail_ms) for v in (u, u - half, u + half))
+    mix = np.concatenate([np.zeros(laws), weights, np.zeros(len(weights))])
     shift, shift_half = float(mix @ u), z * math.sqrt(mix @ covariance @ mix)
     law[0], low[0], high[0] = shift, shift - shift_half, shift + shift_half
-    note = ""
-    if laws == 5:
+    notes = dict.fromkeys(_NAMES, "")
+    if laws == _NO_TAIL:
+        high[3] = clopper_pearson(min(late, n), n, confidence)[1]
+        notes["tail probability"] = "bounds as for independent frames"
+    if laws == _OWN_TAIL:
         width = law[5] - law[4]
         end = np.zeros(len(u))  # it moves with both the begin and the width
         end[3], end[4] = 1.0, width
@@ -227,17 +200,17 @@ def _law(
             low[k], high[k] = max(0.0, law[k] - spread - nearest), law[k] + spread + nearest
     else:
         low[4:] = high[4:] = math.nan
-        note = "too few late messages, as in the profile convoy"
+        notes["tail begin"] = notes["tail end"] = "too few late messages, as in the profile convoy"
 
     def mean_of(v: Floats) -> float:
-        _, shape, scale, share, begin, end = law_of(v)
+        _, shape, scale, share, begin, end = _law_of(v[:laws], usual_tail_ms)
         return float(mix @ v + shape * scale + share * (begin + end) / 2.0)
 
     slopes = np.array([(mean_of(u + step) - mean_of(u - step)) / (2.0 * _NUDGE) for step in _NUDGE * np.eye(len(u))])
     mean, mean_half = mean_of(u), z * math.sqrt(slopes @ covariance @ slopes)
-    units, notes = ("ms", "", "ms", "", "ms", "ms"), ("", "", "", "", note, note)
+    units = ("ms", "", "ms", "", "ms", "ms")
     found = [
-        Figure(f"latency {name}", float(law[k]), float(low[k]), float(high[k]), n, units[k], notes[k])
+        Figure(f"latency {name}", float(law[k]), float(low[k]), float(high[k]), n, units[k], notes[name])
         for k, name in enumerate(_NAMES)
     ]
     return LatencyLaw(
