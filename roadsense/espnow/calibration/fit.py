@@ -20,6 +20,9 @@ from roadsense.espnow.sections import least_mean_burst
 BASE = "convoy"
 """The profile that stands in for what was not measured."""
 
+BURST_INTERVAL_MS = 100.0
+"""Parameters state the mean burst for beacons of this interval, whatever theirs is."""
+
 _BORROWED = f"not measured; as in the profile {BASE}"
 
 
@@ -87,9 +90,15 @@ def _loss(measured: Measured, base: RadioParams, why: dict[str, str]) -> dict[st
             borrowed.append(f"{step.from_m:g}")
             continue
         shares.append(step.loss.value)
-        known = step.burst is not None and math.isfinite(step.burst.value)
-        bursts.append(step.burst.value if step.burst is not None and known else base.loss.mean_burst[usual])
         said += [_said(figure) for figure in (step.loss, step.burst) if figure is not None]
+        if step.burst is None or not math.isfinite(step.burst.value):
+            bursts.append(base.loss.mean_burst[usual])
+            continue
+        apart_ms = step.interval_ms or (measured.interval_ms.value if measured.interval_ms else BURST_INTERVAL_MS)
+        bursts.append(burst_every(BURST_INTERVAL_MS, step.burst.value, step.loss.value, apart_ms))
+        if abs(apart_ms - BURST_INTERVAL_MS) > 0.01 * BURST_INTERVAL_MS:
+            text = f"which is {bursts[-1]:.2f} for frames every {BURST_INTERVAL_MS:g} ms instead of {apart_ms:.4g} ms"
+            said[-1] = f"{said[-1]}, {text}"
     possible = [burst if share == 1.0 else max(burst, least_mean_burst(share))
                 for share, burst in zip(shares, bursts, strict=True)]  # fmt: skip
     bad = ", ".join(link.name for link in measured.bad_links)
@@ -102,6 +111,19 @@ def _loss(measured: Measured, base: RadioParams, why: dict[str, str]) -> dict[st
     said.append(f"range {range_m:g} m: {_BORROWED}")
     why["loss"] = "; ".join(said)
     return {"from_m": edges, "probability": shares, "mean_burst": possible, "range_m": range_m}
+
+
+def burst_every(wanted_ms: float, burst: float, loss: float, interval_ms: float) -> float:
+    """The mean burst in frames of another interval, of a link that loses the same share of them.
+
+    The state of a Gilbert–Elliott link is correlated with itself a time t later by memory^t: a burst ends with
+    1 / burst = (1 − loss) (1 − memory^interval).
+    """
+    arriving = (1.0 - loss) * burst
+    if arriving <= 1.0:  # independent losses, or all lost
+        return burst
+    memory = (1.0 - 1.0 / arriving) ** (wanted_ms / interval_ms)
+    return 1.0 / ((1.0 - loss) * (1.0 - memory))
 
 
 def _latency(measured: Measured, base: RadioParams, why: dict[str, str], findings: Findings) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadsense.errors import RoadsenseError, UsageError
+from roadsense.espnow.calibration import echo_logs
 from roadsense.espnow.calibration.columns import Columns, numbers, read_table
 from roadsense.espnow.calibration.findings import Findings
 from roadsense.espnow.calibration.order import in_order, unreadable
@@ -23,7 +24,6 @@ from roadsense.espnow.calibration.times import put_right
 _TIMES = ("timestamp_local_ms", "msg_timestamp")
 _PLACE = ("lat", "lon", "speed")
 _OPTIONAL = ("heading", "accel_x", "accel_y", "accel_z", "hop_count")
-_ROUND_TRIP = ("sequence", "sent_ms", "received_ms")
 
 
 def read_logs(places: tuple[Path, ...], findings: Findings) -> LogSet:
@@ -49,8 +49,8 @@ def read_logs(places: tuple[Path, ...], findings: Findings) -> LogSet:
                     boards[name] = (path, sent, aired)
             case "rx" if _has(table, _TIMES, path, findings):
                 receptions.append((path, _read_rx(path, table, findings)))
-            case "round trips" if _has(table, _ROUND_TRIP, path, findings):
-                trips.append(_read_round_trips(path, table, findings))
+            case "round trips" if _has(table, echo_logs.COLUMNS, path, findings):
+                trips.append(echo_logs.read_round_trips(path, table, findings))
             case "":
                 findings.add("other_file", path, "has neither vehicle_id, from_vehicle_id nor sequence; left out")
     heard = _owners({name: path for name, (path, _, _) in boards.items()}, receptions, findings)
@@ -171,17 +171,6 @@ def _read_rx(path: Path, table: dict[str, list[str]], findings: Findings) -> Hea
     local_ms = columns["timestamp_local_ms"]
     around = tuple(unreadable(rows, epoch, local_ms, len(names)))
     return Heard(epoch, local_ms, names[rows], columns["msg_timestamp"], _hops(columns), around)
-
-
-def _read_round_trips(path: Path, table: dict[str, list[str]], findings: Findings) -> RoundTrips:
-    present = [name for name in (*_ROUND_TRIP, "distance_m") if name in table]
-    columns = numbers(table, present, path, findings, may_be_empty=("received_ms",))
-    usable = np.isfinite(columns["sent_ms"])
-    peer = _names(table["peer_id"]) if "peer_id" in table else np.full(len(usable), "")
-    distance = columns.get("distance_m", np.full(len(usable), np.nan))
-    return RoundTrips(
-        path.stem, columns["sent_ms"][usable], columns["received_ms"][usable], peer[usable], distance[usable]
-    )
 
 
 def _owners(boards: dict[str, Path], receptions: list[tuple[Path, Heard]], findings: Findings) -> dict[str, Heard]:

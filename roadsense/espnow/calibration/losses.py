@@ -65,6 +65,8 @@ class LossStep:
     to_m: float
     loss: Figure | None
     burst: Figure | None
+    interval_ms: float | None = None
+    """Between the frames that bursts are counted in, where it is not that of beacons."""
 
 
 def steps_of(distance_m: Floats, edges_m: Sequence[float]) -> Ints:

@@ -63,7 +63,7 @@ class RoundTrips:
     name: str
     sent_ms: Floats
     received_ms: Floats
-    """NaN where no echo came."""
+    """NaN where no echo came, infinite where one came at an unknown time."""
     peer: NDArray[np.str_]
     distance_m: Floats
     """NaN where it was not logged."""
