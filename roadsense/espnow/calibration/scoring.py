@@ -20,7 +20,7 @@ _NUDGE = 1e-4
 _MOST_STEPS = 60
 _ENOUGH_GAIN = 1e-4
 _NODES_PER_STEP = 400  # of the clocks' steps, in which the edge lies
-_BODY_MS, _BODY_NODE_MS, _TAIL_NODE_MS = 15.0, 0.01, 0.1
+_BODY_MS, _BODY_NODE_MS, _TAIL_NODE_MS = 15.0, 0.02, 0.1
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Likeliest:
 
 
 def nodes_ms(step_ms: float, longest_ms: float) -> Floats:
-    """Where the density is computed: densely about the edge, which clocks of that step smear over a step or two."""
-    edge = step_ms / _NODES_PER_STEP * np.arange(-_NODES_PER_STEP - 1, 2 * _NODES_PER_STEP)
+    """Where the density is computed: densely about the edge, which clocks of that step smear by up to a step."""
+    edge = step_ms / _NODES_PER_STEP * np.arange(-_NODES_PER_STEP - 1, _NODES_PER_STEP + 1)
     body = np.arange(edge[-1] + _BODY_NODE_MS, edge[-1] + _BODY_MS, _BODY_NODE_MS)
     return np.concatenate(
         [edge, body, np.arange(body[-1], longest_ms, _TAIL_NODE_MS)[1:], [max(longest_ms, 0.0) + 1e6]]
@@ -69,6 +69,8 @@ def maximise(
         density_of: the density at the nodes of a law whose shift is 0, by its parameters.
     """
     groups = (len(u) - laws) // 2
+    order = np.lexsort((messages.x_ms, messages.groups))  # tables are read several times faster in order
+    messages = Messages(*(values[order] for values in vars(messages).values()))
     rows = np.arange(len(messages.x_ms))
 
     def beyond_ms(v: Floats) -> Floats:
