@@ -25,7 +25,8 @@ SHORTEST_S = 60.0
 FROZEN_M = 0.3
 """Receivers that hold a standing car still show less than this; their error in motion is then not measured."""
 
-_EVERY = 50  # rows between samples: five seconds
+_EVERY_S = 5.0  # between samples
+_SEES_HOLDING_MS = 500.0
 _WHOLE = 10  # stands are cut to a multiple of so many samples, so that several share one decomposition
 _SIGMAS_M = np.geomspace(0.02, 30.0, 90)
 _TAUS_S = np.geomspace(2.0, 1000.0, 45)
@@ -41,11 +42,14 @@ class GpsError:
 
 
 def holds_fixes(boards: Sequence[Board]) -> tuple[bool, float] | None:
-    """Whether positions of moving boards stand still between fixes, and fixes per second; None if nobody moved."""
+    """Whether positions of moving boards stand still between fixes, and fixes per second.
+
+    None if nobody moved, or all wrote so seldom that a receiver of one fix a second could not be seen to hold them.
+    """
     changes, rows, time_s = 0, 0, 0.0
     for board in boards:
         sent, moves = board.sent, moving(board.sent)
-        together = moves[1:] & (np.diff(sent.local_ms) > 0.0) & (np.diff(sent.local_ms) < 500.0)
+        together = moves[1:] & (np.diff(sent.local_ms) > 0.0) & (np.diff(sent.local_ms) < _SEES_HOLDING_MS)
         changes += int((together & ((np.diff(sent.lat_deg) != 0.0) | (np.diff(sent.lon_deg) != 0.0))).sum())
         rows += int(together.sum())
         time_s += float(np.diff(sent.local_ms)[together].sum()) / 1000.0
@@ -60,9 +64,10 @@ def standing_tracks(board: Board) -> list[Floats]:
     still &= np.isfinite(sent.lat_deg) & np.isfinite(sent.lon_deg)
     found = []
     for stand in np.split(np.arange(len(still)), np.flatnonzero(np.diff(still.astype(np.int8))) + 1):
-        rows = stand[::_EVERY]
-        if not still[stand[0]] or sent.local_ms[rows[-1]] - sent.local_ms[rows[0]] < 1000.0 * SHORTEST_S:
+        times_ms = sent.local_ms[stand]
+        if not still[stand[0]] or times_ms[-1] - times_ms[0] < 1000.0 * SHORTEST_S:
             continue
+        rows = stand[np.searchsorted(times_ms, np.arange(times_ms[0], times_ms[-1], 1000.0 * _EVERY_S))]
         rows = rows[: len(rows) // _WHOLE * _WHOLE]
         lat, lon = np.radians(sent.lat_deg[rows]), np.radians(sent.lon_deg[rows])
         found += [(lat - lat[0]) * EARTH_M, (lon - lon[0]) * EARTH_M * math.cos(lat[0])]
@@ -88,7 +93,7 @@ def _log_likelihood(tracks: Sequence[Floats], tau_s: float) -> Floats:
     """
     total = np.zeros(len(_SIGMAS_M) * len(_WHITES_M))
     for n in sorted({len(track) for track in tracks}):
-        lag_s = 0.1 * _EVERY * np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+        lag_s = _EVERY_S * np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
         values, vectors = np.linalg.eigh(np.exp(-lag_s / tau_s))
         y = vectors.T @ np.stack([track for track in tracks if len(track) == n], axis=1)  # [sample, track]
         ones = vectors.T @ np.ones(n)

@@ -21,8 +21,11 @@ from roadsense.statistics import CONFIDENCE
 FEWEST = 300
 """Readings that a figure of noise needs."""
 
-_WINDOW = 51  # rows of a running mean or median
+_WINDOW_S = 5.1  # of a running mean or median
+_GAP_MS, _GAP_ROWS = 1000.0, 2.5  # a pause of both more is a gap
+_SMOOTH_S = 0.5  # over longer spans than that second differences hold the car's motion
 _STANDS_MPS, _MOVES_MPS = 0.4, 2.0  # noise of .43 m/s, never shown negative, has a mean of .17 at rest
+_SHOWS_ZERO = 0.45  # share of zeros of a speed about 0, less most of a standard deviation over 50 rows
 _HELD = 0.3  # a sensor that repeats itself more often than this has new readings only now and then
 
 
@@ -39,21 +42,33 @@ class SensorNoise:
         return self.motion or self.rest
 
 
+def interval_ms(sent: Sent) -> float:
+    """Usual time between two rows."""
+    steps = np.diff(sent.local_ms)
+    steps = steps[steps > 0.0]
+    return float(np.median(steps)) if len(steps) else 100.0
+
+
 def standing(sent: Sent) -> Bools:
     """Rows at which the board stood, with half a window to spare on each side."""
     from scipy.ndimage import binary_erosion, uniform_filter1d
 
-    speed = np.nan_to_num(sent.speed_mps, nan=100.0)  # unknown is not standing
-    still = uniform_filter1d(speed, _WINDOW, mode="nearest") < _STANDS_MPS
-    still[1:] &= np.abs(np.diff(sent.local_ms)) < 1000.0
-    return np.asarray(binary_erosion(still, iterations=_WINDOW // 2, border_value=0), np.bool_)
+    speed, window = np.nan_to_num(sent.speed_mps, nan=100.0), _window(sent)  # unknown is not standing
+    still = uniform_filter1d(speed, window, mode="nearest") < _STANDS_MPS
+    still[1:] &= np.abs(np.diff(sent.local_ms)) < max(_GAP_MS, _GAP_ROWS * interval_ms(sent))
+    return np.asarray(binary_erosion(still, iterations=window // 2, border_value=0), np.bool_)
 
 
 def moving(sent: Sent) -> Bools:
     """Rows at which the board moved."""
     from scipy.ndimage import median_filter
 
-    return np.asarray(median_filter(np.nan_to_num(sent.speed_mps), _WINDOW, mode="nearest") > _MOVES_MPS)
+    return np.asarray(median_filter(np.nan_to_num(sent.speed_mps), _window(sent), mode="nearest") > _MOVES_MPS)
+
+
+def _window(sent: Sent) -> int:
+    """Rows of a window, an odd number of three or more."""
+    return 2 * max(1, int(500.0 * _WINDOW_S / interval_ms(sent))) + 1
 
 
 def sensor_noise(boards: Sequence[Board], findings: Findings, confidence: float = CONFIDENCE) -> dict[str, SensorNoise]:
@@ -71,6 +86,9 @@ def sensor_noise(boards: Sequence[Board], findings: Findings, confidence: float 
         if key == "speed_mps" and at_rest is not None:
             at_rest = replace(at_rest, note="of the readings above 0, because a speed is never shown negative")
         in_motion = _pooled(f"{name} noise in motion", motion, 1.0 / math.sqrt(6.0), unit, confidence)
+        span_s = max((0.002 * interval_ms(board.sent) for board in boards), default=0.0)
+        if in_motion is not None and span_s > _SMOOTH_S:
+            in_motion = replace(in_motion, note=f"upper bound: over {span_s:.2g} s a car's motion is in it too")
         found[key] = SensorNoise(at_rest, in_motion)
     return found
 
@@ -97,6 +115,8 @@ def _at_rest(sent: Sent, values: Floats, key: str) -> tuple[Floats, Ints]:
         above = still & (values > 0.0)
         if above.sum() < 0.3 * still.sum():
             above = still  # hardly ever anything but 0
+        else:
+            above &= ~_creeps(values, still, _window(sent))
         return values[above], block[above]
     errors = np.full(len(values), np.nan)
     for stand in np.split(np.arange(len(values)), np.flatnonzero(np.diff(still.astype(np.int8))) + 1):
@@ -104,6 +124,19 @@ def _at_rest(sent: Sent, values: Floats, key: str) -> tuple[Floats, Ints]:
             mean = _mean_deg(values[stand]) if key == "heading_deg" else values[stand].mean()
             errors[stand] = _wrapped(values[stand] - mean, key)
     return errors[still], block[still]
+
+
+def _creeps(speed_mps: Floats, still: Bools, window: int) -> Bools:
+    """Where a board that seems to stand rather creeps: noise about 0 shows 0 every other time, about more less often.
+
+    How often says nothing of how large the others are, so leaving such rows out does not bend what they tell.
+    """
+    from scipy.ndimage import uniform_filter1d
+
+    zero = speed_mps <= 0.0
+    if zero[still].sum() < _SHOWS_ZERO / 2.0 * still.sum() or not still.any():
+        return np.zeros(len(zero), np.bool_)  # a sensor that does not show 0 like that
+    return np.asarray(uniform_filter1d(zero.astype(np.float64), window, mode="nearest") < _SHOWS_ZERO, np.bool_)
 
 
 def _in_motion(board: Board, values: Floats, key: str, findings: Findings) -> tuple[Floats, Ints]:
