@@ -44,12 +44,16 @@ class Figure:
         return self.low <= truth <= self.high
 
     def text(self) -> str:
-        """Value, interval and unit, with as many digits as the interval is worth."""
-        width = self.high - self.low
-        known = math.isfinite(width)
-        digits = 2 - math.ceil(math.log10(width)) if known and width > 0.0 else 3
+        """Value, interval and unit, with as many digits as the interval is worth.
+
+        A side without end is shown as ∞, one of which nothing is known as ?; no interval, if that is both.
+        """
+        sides = [abs(bound - self.value) for bound in (self.low, self.high) if math.isfinite(bound)]
+        width = (2.0 if len(sides) == 1 else 1.0) * sum(sides)
+        digits = 2 - math.ceil(math.log10(width)) if width > 0.0 else 3
         digits = min(max(digits, 0), 6)
-        bounds = f" [{self.low:.{digits}f}, {self.high:.{digits}f}]" if known else ""
+        low, high = (_bound_text(bound, digits) for bound in (self.low, self.high))
+        bounds = f" [{low}, {high}]" if sides else ""
         return f"{self.value:.{digits}f}{bounds}{self.unit and f' {self.unit}'}"
 
     def document(self) -> dict[str, Any]:
@@ -57,6 +61,12 @@ class Figure:
         numbers = {key: getattr(self, key) for key in ("value", "low", "high")}
         known = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
         return {"name": self.name, **known, "n": self.n, "unit": self.unit, "note": self.note}
+
+
+def _bound_text(bound: float, digits: int) -> str:
+    if math.isnan(bound):
+        return "?"
+    return f"{bound:.{digits}f}" if math.isfinite(bound) else "∞" if bound > 0.0 else "-∞"
 
 
 def ratio(name: str, top: Floats, bottom: Floats, clusters: Ints, confidence: float = CONFIDENCE) -> Figure:
