@@ -137,23 +137,32 @@ def burst_survival(lost: Bools, follows: Bools) -> Floats:
     Args:
         lost, follows: as for :func:`mean_burst`.
     """
-    starts = lost & follows & ~np.concatenate([[False], lost[:-1]])
-    at_risk: dict[int, int] = {}
-    ended: dict[int, int] = {}
-    for first in np.flatnonzero(starts):
-        last = first
-        while last + 1 < len(lost) and follows[last + 1] and lost[last + 1]:
-            last += 1
-        length = int(last - first) + 1
-        whole = last + 1 < len(lost) and bool(follows[last + 1])
-        for age in range(1, length + whole):
-            at_risk[age] = at_risk.get(age, 0) + 1
-        if whole:
-            ended[length] = ended.get(length, 0) + 1
-    survival = [1.0]
-    for age in range(1, max(at_risk, default=0) + 1):
-        survival.append(survival[-1] * (1.0 - ended.get(age, 0) / at_risk[age]))
-    return np.array(survival)
+    at_risk, ended = burst_counts(lost, follows, np.zeros(len(lost), np.int64))
+    return survival_of(at_risk.sum(axis=0), ended.sum(axis=0))
+
+
+def burst_counts(lost: Bools, follows: Bools, clusters: Ints) -> tuple[Floats, Floats]:
+    """How many bursts were seen to last k frames, and how many of them ended then, as [cluster, k], k from 1."""
+    starts = np.flatnonzero(lost & follows & ~np.concatenate([[False], lost[:-1]]))
+    # Where each run of frames that follow each other and are lost is over.
+    over = np.flatnonzero(~np.concatenate([follows[1:] & lost[1:], [False]]))
+    last = over[np.searchsorted(over, starts)]
+    length = last - starts + 1
+    whole = np.concatenate([follows, [False]])[last + 1]
+    blocks, longest = int(clusters.max(initial=-1)) + 1, int(length.max(initial=0))
+    reached, ended = np.zeros((blocks, longest)), np.zeros((blocks, longest))
+    ages = length - 1 + whole  # a burst that was cut short was not seen to last or end at its last frame
+    np.add.at(reached, (clusters[starts[ages > 0]], ages[ages > 0] - 1), 1.0)
+    np.add.at(ended, (clusters[starts[whole]], length[whole] - 1), 1.0)
+    return reached[:, ::-1].cumsum(axis=1)[:, ::-1], ended
+
+
+def survival_of(at_risk: Floats, ended: Floats) -> Floats:
+    """Kaplan and Meier's product, beginning with 1, along the last axis; it ends where nobody is at risk any more."""
+    stays = 1.0 - np.divide(ended, at_risk, out=np.zeros_like(ended), where=at_risk > 0.0)
+    some = at_risk.any(axis=tuple(range(at_risk.ndim - 1)))
+    first = np.ones((*stays.shape[:-1], 1))
+    return np.concatenate([first, np.cumprod(stays[..., : some.sum()], axis=-1)], axis=-1)
 
 
 def quantile(

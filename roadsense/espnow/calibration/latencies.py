@@ -136,13 +136,15 @@ def latency_law_of(
     if len(both.values_ms) >= FEWEST:
         law = both.law(error, asked)
         phase_ms = _phase_ms(error, both.boards, asked.confidence)
-        moved = {name: _widened(getattr(law, name), phase_ms) for name in ("shift_ms", "mean_ms")}
-        return replace(law, **moved), "messages of both directions of pairs, whose least latency is taken as equal"
+        law = _doubted(law, phase_ms)
+        return law, "messages of both directions of pairs, whose least latency is taken as equal"
+    one = pool(links, two_way=False)
     if echo_law is not None:
         phase_ms = _phase_ms(error, 1, asked.confidence) / 2.0
-        moved = {name: _widened(getattr(echo_law, name), phase_ms) for name in ("shift_ms", "mean_ms")}
-        return replace(echo_law, **moved), "half of round trips, both ways taken as alike"
-    one = pool(links, two_way=False)
+        known = len(one.values_ms) >= FEWEST
+        above_ms = one.law(error, asked).shift_ms.value - echo_law.shift_ms.value if known else 0.0
+        law = replace(_doubted(echo_law, phase_ms), logged_above_ms=above_ms)
+        return law, "half of round trips, both ways taken as alike"
     if len(one.values_ms) < FEWEST:
         text = f"{len(one.values_ms)} latencies are too few; as in the profile convoy"
         findings.add("latency_not_measured", "latency", text)
@@ -151,9 +153,11 @@ def latency_law_of(
     assumed, note = asked.least_latency_ms, "assumed, only one direction was logged"
     text = f"one-way logs cannot tell the least latency; {assumed:.3g} ms are assumed (--least-latency-ms)"
     findings.add("assumed_latency", "latency", text)
-    mean = law.mean_ms.value + assumed - law.shift_ms.value
+    above_ms = law.shift_ms.value - assumed
+    mean = law.mean_ms.value - above_ms
     shift = Figure("latency shift", assumed, math.nan, math.nan, 0, "ms", note)
-    law = replace(law, shift_ms=shift, mean_ms=replace(law.mean_ms, value=mean, low=math.nan, high=math.nan, note=note))
+    law = replace(law, shift_ms=shift, mean_ms=replace(law.mean_ms, value=mean, low=math.nan, high=math.nan, note=note),
+                  logged_above_ms=above_ms)  # fmt: skip
     return law, f"messages of one direction; the least latency is {note}"
 
 
@@ -171,6 +175,10 @@ def _phase_ms(error: ClockError, boards: int, confidence: float) -> float:
     """How far all latencies may be off together: a board sends at an unknown point of its millisecond."""
     z = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
     return min(error.step_ms / 2.0, z * error.step_ms / math.sqrt(12.0 * boards))
+
+
+def _doubted(law: LatencyLaw, by_ms: float) -> LatencyLaw:
+    return replace(law, shift_ms=_widened(law.shift_ms, by_ms), mean_ms=_widened(law.mean_ms, by_ms))
 
 
 def _widened(figure: Figure, by_ms: float) -> Figure:

@@ -47,9 +47,11 @@ class LatencyLaw:
     tail_from_ms: Figure
     tail_to_ms: Figure
     mean_ms: Figure
+    logged_above_ms: float = 0.0
+    """How much more the logged latencies are than those of the law, where their least one was only assumed."""
 
     def figures(self) -> tuple[Figure, ...]:
-        return tuple(vars(self).values())
+        return tuple(value for value in vars(self).values() if isinstance(value, Figure))
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from roadsense.espnow.calibration.figures import burst_survival
+from roadsense.espnow.calibration.bands import Curve, burst_curve, share_below
 from roadsense.espnow.calibration.latencies import pool
 from roadsense.espnow.calibration.losses import FEWEST_FRAMES, LossStep, gather, steps_of
 from roadsense.espnow.calibration.measure import Measured
-from roadsense.espnow.calibration.records import Floats
+from roadsense.espnow.calibration.records import Floats, Ints
 from roadsense.espnow.calibration.traces import Link
+from roadsense.statistics import CONFIDENCE
 
 _MEASURED, _PLAYED, _BAD, _LINKS = "#1f4e79", "#d9741a", "#a61e1e", "#9aa5b1"
 _FEWEST_BURSTS = 3  # a share of fewer says nothing
+_POINTS = 600  # of the band of a distribution
 
 
 def _figure(panels: int = 1) -> tuple[Any, Any]:
@@ -64,8 +66,17 @@ def delivery_plot(measured: Measured, played: Sequence[LossStep]) -> bytes:
             named_again = True
             axis.plot(span, [1.0 - again.value] * 2, color=_PLAYED, linewidth=1.8, linestyle="--", **told)
     axis.set(xlabel="distance [m]", ylabel="share of frames that arrived", xlim=(0.0, reach), ylim=(0.0, 1.02))
-    figure.legend(frameon=False, loc="outside upper center", ncols=4)
+    if _holds_something(axis, "no distance has enough frames with positions"):
+        figure.legend(frameon=False, loc="outside upper center", ncols=4)
     return _png(figure)
+
+
+def _holds_something(axis: Any, why_not: str) -> bool:
+    """Whether anything with a name is drawn; if not, the reason stands there."""
+    if axis.get_legend_handles_labels()[1]:
+        return True
+    axis.text(0.5, 0.5, why_not, transform=axis.transAxes, ha="center", va="center", color=_LINKS)
+    return False
 
 
 def _delivery_of(link: Link, edges: Sequence[float]) -> list[tuple[float, float]]:
@@ -76,35 +87,43 @@ def _delivery_of(link: Link, edges: Sequence[float]) -> list[tuple[float, float]
             for one in rows if len(one) >= FEWEST_FRAMES]  # fmt: skip
 
 
-def burst_plot(links: Sequence[Link], played: Sequence[Link]) -> bytes:
-    """Share of bursts longer than k beacons, logarithmic."""
+def burst_plot(links: Sequence[Link], played: Sequence[Link], confidence: float = CONFIDENCE) -> bytes:
+    """Share of bursts longer than k beacons, logarithmic, with the band in which the measured share is known."""
     figure, axis = _figure()
     longest = 2
     for group, colour, style, label in (
-        (links, _MEASURED, "-o", "measured"), (played, _PLAYED, "--s", "re-simulated"),
+        (links, _MEASURED, "-o", "measured, interval shaded"), (played, _PLAYED, "--s", "re-simulated"),
     ):  # fmt: skip
         frames = gather(group)
-        survival = burst_survival(frames.lost, frames.follows) if len(frames.lost) else np.ones(1)
+        curve = burst_curve(frames.lost, frames.follows, frames.cluster, confidence)
         bursts = int((frames.lost & ~np.concatenate([[False], frames.lost[:-1]])).sum())
-        shown = np.flatnonzero(survival * bursts >= _FEWEST_BURSTS)
+        shown = np.flatnonzero(curve.value * bursts >= _FEWEST_BURSTS)
         if len(shown) > 1:
-            axis.semilogy(shown, survival[shown], style, color=colour, markersize=4, label=label)
+            axis.semilogy(shown, curve.value[shown], style, color=colour, markersize=4, label=label)
             longest = max(longest, int(shown[-1]))
+            if group is links:
+                _shade(axis, curve, shown, 0.3 / bursts)
     axis.set(xlabel="k [beacons]", ylabel="share of bursts longer than k", xlim=(0, longest + 1))
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.legend(frameon=False)
+    if _holds_something(axis, f"fewer than {_FEWEST_BURSTS} bursts were seen"):
+        axis.legend(frameon=False)
     return _png(figure)
 
 
-def latency_plot(links: Sequence[Link], played: Sequence[Link]) -> bytes:
+def _shade(axis: Any, curve: Curve, shown: Ints, least: float) -> None:
+    """The band of a curve; ``least`` is as low as a logarithmic axis needs to go."""
+    if np.isfinite(curve.low[shown]).all():
+        low, high = (np.maximum(bound[shown], least) for bound in (curve.low, curve.high))
+        axis.fill_between(curve.x[shown], low, high, color=_MEASURED, alpha=0.2, linewidth=0)
+
+
+def latency_plot(measured: Measured, played: Sequence[Link], confidence: float = CONFIDENCE) -> bytes:
     """Distribution of latencies as clocks show them: the body, and logarithmic what is later."""
     figure, (body, tail) = _figure(2)
-    one_scale = pool(links, two_way=True)
-    both = one_scale if len(one_scale.values_ms) else pool(links, two_way=False)
-    last = 10.0
+    logged, clusters = logged_latencies(measured)
+    last, longest = 10.0, 10.0
     for values, colour, style, label in (
-        (both.aligned_ms() if len(both.values_ms) else np.zeros(0), _MEASURED, "-", "measured"),
-        (_latencies(played), _PLAYED, "--", "re-simulated"),
+        (logged, _MEASURED, "-", "measured, interval shaded"), (_latencies(played), _PLAYED, "--", "re-simulated"),
     ):  # fmt: skip
         if len(values) == 0:
             continue
@@ -112,12 +131,32 @@ def latency_plot(links: Sequence[Link], played: Sequence[Link]) -> bytes:
         below = np.arange(1, len(ordered) + 1) / len(ordered)
         body.plot(ordered, below, style, color=colour, linewidth=2.0, label=label)
         tail.semilogy(ordered[:-1], 1.0 - below[:-1], style, color=colour, linewidth=2.0, label=label)
-        last = max(last, float(np.quantile(ordered, 0.99)) * 1.2)
+        last, longest = max(last, 1.2 * float(np.quantile(ordered, 0.99))), max(longest, float(ordered[-1]))
+        if values is logged:
+            curve = share_below(values, clusters, np.linspace(ordered[0], ordered[-1], _POINTS), confidence)
+            _shade(body, curve, np.arange(_POINTS), 0.0)
+            later = Curve(curve.x, 1.0 - curve.value, 1.0 - curve.high, 1.0 - curve.low)
+            _shade(tail, later, np.arange(_POINTS), 0.3 / len(ordered))
     body.set(xlabel="latency [ms]", ylabel="share that arrived by then", xlim=(0.0, last), ylim=(0.0, 1.02))
-    tail.set(xlabel="latency [ms]", ylabel="share that was later", xlim=(0.0, None))
-    if body.get_lines():
+    tail.set(xlabel="latency [ms]", ylabel="share that was later", xlim=(0.0, 1.02 * longest))
+    if _holds_something(body, "no latency is known"):
         body.legend(frameon=False, loc="lower right")
     return _png(figure)
+
+
+def logged_latencies(measured: Measured) -> tuple[Floats, Ints]:
+    """Latencies of the healthy links on the scale of the fitted law, and the block of time of each.
+
+    Of one direction the logs know only differences: the clocks' envelope puts the least latency that was shown, which
+    rounding has made less, where the least one is assumed. The law has that error of the clocks in it and tells by how
+    much they are off.
+    """
+    both, one = (pool(measured.links, two_way) for two_way in (True, False))
+    if len(both.values_ms):
+        return both.aligned_ms(), both.clusters
+    if not len(one.values_ms):
+        return np.zeros(0), np.zeros(0, np.int64)
+    return one.aligned_ms() - (measured.latency.logged_above_ms if measured.latency else 0.0), one.clusters
 
 
 def _latencies(links: Sequence[Link]) -> Floats:

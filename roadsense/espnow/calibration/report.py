@@ -23,9 +23,18 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 62rem; m
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; } td, th { padding: .25rem .6rem; text-align: left; }
 tr { border-bottom: 1px solid #e3e6ea; } td.n { text-align: right; white-space: nowrap; } td.note { color: #5a6572; }
+td { vertical-align: top; }
 th:nth-child(n+2):nth-child(-n+3) { text-align: right; }
 code { background: #f2f4f6; padding: 0 .25rem; } img { max-width: 100%; } figure { margin: 1rem 0; }
 figcaption { color: #5a6572; }
+"""
+
+_WORDS = """
+<p>n counts the observations that a figure rests on: of a loss, frames that had the medium to themselves (those near
+another board's are in neither loss nor latency); of a burst, lost frames whose next one is known to have arrived or
+not; of a clock, messages of both directions. Stretch a/b of a pair of clocks lies between two resets: it is the a-th
+of the first board's log and the b-th of the second's. In an interval, ∞ is a side without end and ? one of which
+nothing is known.</p>
 """
 
 
@@ -41,7 +50,7 @@ def write_report(path: Path, measured: Measured, params: RadioParams, findings: 
         "itself; a range without them rests on an assumption, which its note states.</p>",
         "<h2>Findings</h2>", _findings(findings),
         *_plots(measured, params, asked),
-        "<h2>Figures</h2>", _table(measured.figures()),
+        "<h2>Figures</h2>", _WORDS, _table(measured.figures()),
         "<h2>Parameters</h2>", _provenance(params),
     ]  # fmt: skip
     title = f"<title>Calibration of {escape(params.name)}</title>"
@@ -58,7 +67,8 @@ def _findings(findings: Findings) -> str:
 
 def _plots(measured: Measured, params: RadioParams, asked: Asked) -> Iterable[str]:
     if not measured.links:
-        return ["<p>No healthy link between two boards is left, so there is nothing to draw.</p>"]
+        why = "all links are left out" if measured.bad_links else "the logs hold no links between boards"
+        return [f"<p>There is nothing to draw: {why}.</p>"]
     if find_spec("matplotlib") is None:
         text = f"the report has no plots: {missing('matplotlib')}"
         print(text, file=sys.stderr)
@@ -73,8 +83,9 @@ def _plots(measured: Measured, params: RadioParams, asked: Asked) -> Iterable[st
     how = f"re-simulated: the logged drive played {len(SEEDS)} times with the fitted parameters"
     return [
         _image("Delivery by distance", delivery_plot(measured, steps), f"Frames that arrived, healthy links; {how}."),
-        _image("Bursts", burst_plot(measured.links, played), "How long losses last, healthy links, all distances."),
-        _image("Latency", latency_plot(measured.links, played),
+        _image("Bursts", burst_plot(measured.links, played, asked.confidence),
+               "How long losses last, healthy links, all distances."),
+        _image("Latency", latency_plot(measured, played, asked.confidence),
                "From the stamp in a message to its arrival, as clocks of the logs' resolution show it."),
     ]  # fmt: skip
 
@@ -96,5 +107,8 @@ def _table(figures: Iterable[Figure]) -> str:
 
 
 def _provenance(params: RadioParams) -> str:
-    rows = [f"<tr><td>{escape(topic)}</td><td>{escape(text)}</td></tr>" for topic, text in params.provenance.items()]
+    rows = []
+    for topic, text in params.provenance.items():
+        lines = "<br>".join(escape(line) for line in text.split("; "))
+        rows.append(f"<tr><td>{escape(topic)}</td><td>{lines}</td></tr>")
     return f"<table>{''.join(rows)}</table>"
