@@ -20,6 +20,9 @@ EPSILON = 0.001
 EMERGENCY_AMPLIFIER = 1.2
 """How much harder than needed a car brakes in an emergency."""
 
+STANDSTILL_MPS = 0.1 * EPSILON * STEP_S
+"""Speeds up to here are 0 [m/s]."""
+
 LAW_DTYPE = np.dtype(
     [
         ("accel_mps2", np.float64),

@@ -333,7 +333,7 @@ def test_auto_takes_sumo_where_it_must_and_says_so(short_lanes, busy_base, caplo
 def _numbers() -> list[tuple[str, int, int, str]]:
     """Every number of the car-following law but 0, and the constants of the engine: (file, line, column, text)."""
     folder, found = Path(roadsense.__file__).parent / "traffic", []
-    for file in ("krauss.py", "native.py"):
+    for file in ("krauss.py", "sight.py", "motion.py", "native.py"):
         for token in tokenize.generate_tokens(io.StringIO((folder / file).read_text()).readline):
             law = file == "krauss.py" or re.match(r"[A-Z_]+ = ", token.line)
             if token.type == tokenize.NUMBER and law and float(token.string) != 0.0:
@@ -398,7 +398,7 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 def test_a_wrong_engine_fails(what, tmp_path):
     right, wrong = WRONG[what]
-    source = _copy(tmp_path) / "native.py"
+    source = _copy(tmp_path) / "motion.py"
     assert source.read_text().count(right) == 1
     source.write_text(source.read_text().replace(right, wrong))
     done = _run_alignment(tmp_path)
