@@ -294,7 +294,7 @@ def test_place_fills_living_cars_on_their_worlds_route_and_no_others(forks: Path
     state.alive[:, :2] = True
     state.on_route[:, (0, 2)] = True
     state.x_m[:, 1] = -1.0  # what an engine filled in for a car elsewhere
-    place(table, state, 0, 1)
+    place(table, state, 0, 2)
     assert state.x_m.tolist() == [[193.0, -1.0, 0.0], [40.0, -1.0, 0.0]]
     assert state.y_m.tolist() == [[3.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
 
