@@ -101,8 +101,12 @@ def is_lost(link, table, draw, sent_s, distance_m, sender, receiver):
         set_loss(link, table, here, sender, receiver)
     elapsed_s = sent_s - link.drawn_s
     if elapsed_s > 0.0:
-        # A link that was bad elsewhere must not stay so where nothing is ever lost.
-        link.bad = link.loss > 0.0 and draw < bad_probability(link.bad, link.loss, link.decay_per_s, elapsed_s)
+        # The probability lies between the loss and the present state: a draw beyond both needs no exponential.
+        bad = draw < link.loss
+        if bad != link.bad:
+            # A link that was bad elsewhere must not stay so where nothing is ever lost.
+            bad = link.loss > 0.0 and draw < bad_probability(link.bad, link.loss, link.decay_per_s, elapsed_s)
+        link.bad = bad
         link.drawn_s = sent_s
     return link.bad
 
