@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from roadsense.convoy.core import HORIZON_STEPS, WARM_UP_TICKS
+from roadsense.convoy.core import HORIZON_STEPS
+from roadsense.convoy.loop import WARM_UP_TICKS
 from roadsense.datasets.config import (
     MAX_DECEL_AT_LIMITS_MPS2,
     MAX_GAP_FACTOR,
