@@ -39,6 +39,8 @@ class Scenario:
     vehicles: tuple[Vehicle, ...]
     has_flows: bool
     """Vehicles may appear that ``vehicles`` does not list."""
+    acting: tuple[str, ...]
+    """Tags of elements that act on the traffic as it goes: lights, speed signs."""
     left_out: tuple[str, ...]
     """What the files state and is not followed: options of the configuration, elements that are no traffic."""
     episode: EpisodeSpec
@@ -130,6 +132,7 @@ def read_scenario(path: str | Path, scenario_id: str | None = None) -> Scenario:
         begin_s=_begin_s(root, config),
         vehicles=(ego, *others),
         has_flows=routes.has_flows,
+        acting=tuple(sorted(routes.acting)),
         left_out=(*_ignored_options(root), *sorted(routes.left_out)),
         episode=read_episode(folder / EPISODE_NAME),
     )

@@ -26,6 +26,13 @@ KRAUSS_ATTRIBUTES = frozenset({
 })  # fmt: skip
 """Attributes of a vType that fully state a Krauss driver and his car, or change nothing."""
 
+ACTING_TAGS = frozenset({"tlLogic", "variableSpeedSign"})
+"""What of that changes how cars drive, without being one."""
+
+_PLAIN_VEHICLE = {"id", "type", "route", "depart", "departLane", "departPos", "departSpeed", "color"}
+_AS_USUAL = {"arrivalLane": "current", "arrivalPos": "max", "arrivalSpeed": "current", "departPosLat": "center"}
+"""Attributes of a vehicle that is fully stated by lane, position and speed, and further ones that change nothing."""
+
 _DEPARTS_LATER = ("triggered", "containerTriggered", "split", "begin", "now")
 """Words that SUMO takes for a departure: the engine says when it is."""
 
@@ -66,6 +73,11 @@ class VehicleType:
         return self.number("emergencyDecel", max(self.decel_mps2, 9.0))
 
     @property
+    def apparent_decel_mps2(self) -> float:
+        """How hard others think that it can brake [m/s²]."""
+        return self.number("apparentDecel", self.decel_mps2)
+
+    @property
     def tau_s(self) -> float:
         return self.number("tau", 1.0)
 
@@ -86,9 +98,14 @@ class VehicleType:
         return _has_radio(self.params)
 
 
-def is_passenger(vehicle_type: VehicleType) -> bool:
-    """Whether it is a passenger car, whose defaults the properties of a type assume."""
-    return vehicle_type.attributes.get("vClass", "passenger") == "passenger"
+def problem_of_type(kind: VehicleType) -> str | None:
+    """Why a type is more than a Krauss driver in a passenger car, whose numbers the properties state; None if not."""
+    if kind.car_follow_model != "Krauss":
+        return f"follows by {kind.car_follow_model!r}; only 'Krauss' is known"
+    if kind.attributes.get("vClass", "passenger") != "passenger":
+        return f"has vClass {kind.attributes['vClass']!r}; only 'passenger' is known"
+    unknown = sorted((set(kind.attributes) - KRAUSS_ATTRIBUTES) | (set(kind.params) - {RADIO_PARAM}))
+    return f"states {unknown[0]!r}, which it does not know" if unknown else None
 
 
 def _has_radio(params: Mapping[str, str]) -> bool:
@@ -142,8 +159,8 @@ def parse_xml(path: Path) -> ET.Element:
         raise ScenarioError(f"{path}: cannot be read as XML ({error}); repair or regenerate it.") from None
 
 
-_ABOVE_0 = ("length", "accel", "decel", "emergencyDecel", "apparentDecel", "maxSpeed", "tau")
-_AT_LEAST_0 = ("minGap", "sigma", "speedFactor")
+_ABOVE_0 = ("length", "accel", "decel", "emergencyDecel", "apparentDecel", "maxSpeed", "tau", "speedFactor")
+_AT_LEAST_0 = ("minGap", "sigma")
 
 
 def _number(text: str) -> float:
@@ -211,6 +228,9 @@ class RouteFiles:
         self.routes: dict[str, tuple[str, ...]] = {}
         self.vehicles: dict[str, Vehicle] = {}
         self.has_flows = False
+        self.acting: set[str] = set()
+        """Tags of elements that act on the traffic as it goes, see ``ACTING_TAGS``."""
+        self._with_stops: set[str] = set()  # routes
         self.left_out: set[str] = set()
         """Elements that are no traffic, as ``<tag> in file``."""
 
@@ -222,12 +242,16 @@ class RouteFiles:
                 self.types[element.get("id", "")] = _vehicle_type(element, path)
             elif element.tag == "route":
                 self.routes[element.get("id", "")] = tuple(element.get("edges", "").split())
+                if len(element):
+                    self._with_stops.add(element.get("id", ""))
             elif element.tag == "vehicle":
                 self._vehicle(element, path)
             elif element.tag == "trip":
                 self._unstated(element, path)
             elif element.tag == "flow":
                 self.has_flows = True
+            elif element.tag in ACTING_TAGS:
+                self.acting.add(element.tag)
 
     def _type_of(self, element: ET.Element) -> VehicleType | None:
         """The vehicle's type; None where only SUMO can tell it (a distribution, or a type defined elsewhere)."""
@@ -255,7 +279,12 @@ class RouteFiles:
         known_type = self._type_of(element)
         vehicle_type = known_type or VehicleType(id=element.get("type", ""))
         params = {child.get("key", ""): child.get("value", "") for child in element.findall("param")}
-        plain = not any(child.tag in ("stop", "stopOffset") for child in element)
+        plain = set(params) <= {RADIO_PARAM} and element.get("route", "") not in self._with_stops
+        plain = plain and all(child.tag in ("route", "param") for child in element)
+        plain = plain and (inner is None or len(inner) == 0)
+        plain = plain and all(
+            name in _PLAIN_VEHICLE or _AS_USUAL.get(name) == value for name, value in element.attrib.items()
+        )
         lane, position, speed = numbers or (0, 0.0, 0.0)
         self._add(
             Vehicle(

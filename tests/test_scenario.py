@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,7 @@ def test_two_networks_or_none_are_refused(copy: Path) -> None:
         ('minGap="2.5"', 'minGap="wide"', ("vType 'ego' has minGap='wide'; give a number that is not negative.",)),
         ('tau="1.0"', 'tau="nan"', ("vType 'ego' has tau='nan'; give a number above 0.",)),
         ('sigma="0"', 'sigma="1.5"', ("vType 'ego' has sigma='1.5'; give a number from 0 to 1.",)),
-        ('speedFactor="1"', 'speedFactor="fast"', ("has speedFactor='fast'; give a number that is not negative.",)),
+        ('speedFactor="1"', 'speedFactor="fast"', ("has speedFactor='fast'; give a number above 0.",)),
         ('tau="1.0"', 'tau="-1"', ("vType 'ego' has tau='-1'; give a number above 0.",)),
         ('decel="4.5"', 'decel="0"', ("vType 'ego' has decel='0'; give a number above 0.",)),
         ('departSpeed="20"', 'departSpeed="1e999"', ("vehicle 'V005' has departSpeed='1e999'; give a finite number.",)),
@@ -294,3 +295,57 @@ def test_a_type_can_switch_its_radio_off(copy: Path) -> None:
 
 def test_flows_are_noticed(copy: Path) -> None:
     assert _with(copy, "</routes>", '<flow id="f" from="straight" to="straight" vehsPerHour="9"/></routes>').has_flows
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('<vehicle id="V002"', '<vehicle id="V002" speedFactor="0.5"'),
+        ('<vehicle id="V002"', '<vehicle id="V002" arrivalPos="100"'),
+        ('<vehicle id="V002"', '<vehicle id="V002" arrivalSpeed="3"'),
+        ("<V002>", '<param key="has.driverstate.device" value="true"/>'),
+        ("<V002>", '<stop lane="straight_0" endPos="400" duration="5"/>'),
+        ("<in V002>", '<stop lane="straight_0" endPos="400" duration="5"/>'),
+    ],
+)
+def test_a_vehicle_that_states_more_than_its_departure_is_left_to_sumo(copy: Path, old: str, new: str) -> None:
+    file = copy / "vehicles.rou.xml"
+    tree = ET.parse(file)
+    car = next(one for one in tree.getroot().iter("vehicle") if one.get("id") == "V002")
+    route = car.find("route")
+    assert route is not None
+    if old == "<V002>":
+        car.append(ET.fromstring(new))
+    elif old == "<in V002>":
+        route.append(ET.fromstring(new))
+    tree.write(file)
+    if old.startswith("<vehicle"):
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+    stated = {vehicle.id: vehicle.stated for vehicle in read_scenario(copy).vehicles}
+    assert stated == {name: name != "V002" for name in stated}
+
+
+def test_a_route_with_a_stop_is_left_to_sumo_and_usual_words_are_not(copy: Path) -> None:
+    file = copy / "vehicles.rou.xml"
+    text = file.read_text()
+    stop = '<stop lane="straight_0" endPos="400" duration="5"/>'
+    text = text.replace("<routes>", f'<routes><route id="r" edges="straight">{stop}</route>', 1)
+    text = text.replace('<vehicle id="V003"', '<vehicle id="V003" arrivalPos="max" arrivalSpeed="current"')
+    tree = ET.ElementTree(ET.fromstring(text))
+    car = next(one for one in tree.getroot().iter("vehicle") if one.get("id") == "V002")
+    car.remove(car[0])
+    car.set("route", "r")
+    tree.write(file)
+    stated = {vehicle.id: vehicle.stated for vehicle in read_scenario(copy).vehicles}
+    assert stated == {name: name != "V002" for name in stated}
+
+
+def test_what_acts_on_the_traffic_is_told(copy: Path) -> None:
+    assert read_scenario(copy).acting == ()
+    sign = '<variableSpeedSign id="s" lanes="straight_0"><step time="5" speed="3"/></variableSpeedSign>'
+    (copy / "more.add.xml").write_text(f"<additional>{sign}</additional>")
+    config = copy / "scenario.sumocfg"
+    config.write_text(config.read_text().replace("</input>", '<additional-files value="more.add.xml"/></input>'))
+    assert read_scenario(copy).acting == ("variableSpeedSign",)

@@ -75,11 +75,21 @@ def check_options(options: Mapping[str, Any] | None) -> tuple[str | None, Mappin
     """
     if options is None:
         return None, {}
-    for name in mapping(options):
-        if name not in _OPTIONS:
-            raise UsageError(f"reset option {name!r} is unknown; {nearest(str(name), _OPTIONS)}")
+    check_names(mapping(options))
     found = checked(**options)
     return found.get("scenario_id"), found.get("episode") or {}
+
+
+def check_names(options: Mapping[str, Any], *more: str) -> None:
+    """Refuses options of a reset that nobody knows; ``more`` are known too.
+
+    Raises:
+        UsageError: there is one.
+    """
+    known = (*_OPTIONS, *more)
+    for name in options:
+        if name not in known:
+            raise UsageError(f"reset option {name!r} is unknown; {nearest(str(name), known)}")
 
 
 def mapping(options: Any) -> Mapping[str, Any]:

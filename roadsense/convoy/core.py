@@ -28,6 +28,9 @@ from roadsense.traffic.route import RouteTable
 HORIZON_STEPS = 400
 """Longest episode [control steps]."""
 
+_MOST_STATED = 10_000
+"""Of so many scenarios the ranges are kept ready."""
+
 _MOST = {"max_peers": 2000, "messages_per_peer": 100, "horizon_steps": 1_000_000}
 
 
@@ -166,6 +169,8 @@ class ConvoyWorlds:
         """The ranges of an episode for kernels; a scenario's own ones are written down once."""
         if spec is not None:
             return spec_record(spec, scenario.ego.type)
+        if len(self._stated) >= _MOST_STATED:
+            self._stated.clear()
         if id(scenario) not in self._stated:
             self._stated[id(scenario)] = (scenario, spec_record(scenario.episode, scenario.ego.type))
         return self._stated[id(scenario)][1]

@@ -11,12 +11,12 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from roadsense.convoy.arguments import checked, mapping, seed_of
+from roadsense.convoy.arguments import check_names, checked, mapping, seed_of
 from roadsense.convoy.core import HORIZON_STEPS, RENDERING, check_render_mode
 from roadsense.convoy.player import Player
 from roadsense.convoy.spaces import action_space, observation_space
 from roadsense.convoy.world import MAX_PEERS, is_termination, is_truncation
-from roadsense.errors import UsageError, nearest
+from roadsense.errors import ActionError, UsageError, nearest
 
 
 class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.float32], NDArray[Any]]):
@@ -79,6 +79,7 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
             UsageError: a seed is no whole number or negative, or an option is unknown.
         """
         options = dict(mapping(options))
+        check_names(options, "reset_mask")
         chosen = self._reset_mask(options.pop("reset_mask", None))
         roots: list[int | None] = [None] * self.num_envs
         first: int | None = None
@@ -117,7 +118,7 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         """Applies one action a world; ended worlds are reset as the autoreset mode says."""
         if not self._begun.all():
             raise gym.error.ResetNeeded("a world was never reset; call reset() for all of them before step().")
-        asked = np.asarray(actions, np.float64).reshape(self.num_envs)
+        asked = self._asked(actions)
         restart = self._ended.copy() if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(self._ended)
         if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
             raise ValueError("a world has ended; reset it with options={'reset_mask': ...} before stepping on.")
@@ -138,6 +139,20 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
             self.player.begin(self._ended)
             self._ended = np.zeros_like(self._ended)
         return self._observation(), rewards, terminated, truncated, {**self._info(np.ones_like(self._ended)), **info}
+
+    def _asked(self, actions: Any) -> NDArray[np.float64]:
+        """One number a world, [world].
+
+        Raises:
+            ActionError: the actions are no numbers, or not [world, 1] or [world].
+        """
+        try:
+            asked = np.asarray(actions, np.float64)
+        except (TypeError, ValueError):
+            raise ActionError(f"the actions are {actions!r}; give an array of numbers, [{self.num_envs}, 1].") from None
+        if asked.shape not in ((self.num_envs, 1), (self.num_envs,)):
+            raise ActionError(f"the actions have shape {asked.shape}; give one a world, ({self.num_envs}, 1).")
+        return asked.reshape(self.num_envs)
 
     def _observation(self) -> dict[str, NDArray[Any]]:
         return {name: array.copy() for name, array in self.worlds.observation._asdict().items()}

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadsense.errors import ScenarioError
+from roadsense.randomness import Purpose, derive_seed
 from roadsense.scenario import EGO_ID, Scenario
 from roadsense.traffic.route import RouteTable
 
@@ -60,6 +61,11 @@ class TrafficState(NamedTuple):
     def world(self, index: int) -> TrafficState:
         """The same arrays restricted to one world, as views of shape [1, car]."""
         return TrafficState._make(array[index : index + 1] for array in self)
+
+
+def engine_seed(seed: int) -> int:
+    """SUMO's seed of an episode: 31 bits, derived from the episode's."""
+    return derive_seed(seed, Purpose.TRAFFIC) & 0x7FFFFFFF
 
 
 def refuse_crowd(scenario: Scenario, max_cars: int) -> None:

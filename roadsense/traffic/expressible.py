@@ -8,13 +8,13 @@ departures) is refused and never approximated.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise, zip_longest
+from itertools import accumulate, pairwise, zip_longest
 
 from roadsense.errors import ScenarioError
 from roadsense.scenario import EGO_ID, Scenario
 from roadsense.traffic.network import Lane, Network, lane_path
 from roadsense.traffic.route import NUM_STREAMS, RouteCatalogue
-from roadsense.vehicles import KRAUSS_ATTRIBUTES, Vehicle, VehicleType, is_passenger
+from roadsense.vehicles import Vehicle, problem_of_type
 
 
 class NotExpressibleError(ScenarioError):
@@ -28,6 +28,9 @@ class NotExpressibleError(ScenarioError):
         self.reason = f"{scenario.path}: the native engine cannot drive it: {problem}"
         super().__init__(f'{self.reason}. Use engine="sumo", or engine="auto", which takes SUMO where it must.')
 
+
+_PLAIN_EDGE = {"id", "from", "to", "priority", "type", "function", "name", "shape", "spreadType", "length", "distance"}
+"""Attributes of an edge that change nothing for a car on it."""
 
 _PLAIN_LANE = {"id", "index", "speed", "length", "shape", "width", "allow", "disallow", "customShape", "type"}
 """Attributes of a lane that change nothing for a car on it, once it is open to cars at all."""
@@ -51,7 +54,7 @@ def chain_of(scenario: Scenario, catalogue: RouteCatalogue) -> tuple[str, ...]:
             lanes = lane_path(net, scenario.ego.edges, scenario.ego.depart_lane)
         except ScenarioError as error:
             raise ScenarioError(f"{scenario.path}: {EGO_ID}: {error}") from None
-        problem = _problem_of_road(net, lanes) or _problem_of_routes(scenario, lanes)
+        problem = _problem_of_road(net, lanes) or _problem_of_routes(scenario, net, lanes)
         problem = problem or _problem_of_draws(scenario, net, lanes)
         if problem is None:
             return lanes
@@ -61,24 +64,17 @@ def chain_of(scenario: Scenario, catalogue: RouteCatalogue) -> tuple[str, ...]:
 def _problem_of_traffic(scenario: Scenario) -> str | None:
     if scenario.has_flows:
         return "a flow inserts vehicles as it goes"
+    if scenario.acting:
+        return f"<{scenario.acting[0]}> acts on the traffic as it goes"
     for vehicle in scenario.vehicles:
         if not vehicle.stated:
-            return f"{vehicle.id} does not state lane, position and speed of its departure, type and edges in numbers"
+            return f"{vehicle.id} states more, or less, than type, edges, and lane, position and speed of its departure"
         if vehicle.depart_s > scenario.begin_s:
             return f"{vehicle.id} departs {vehicle.depart_s - scenario.begin_s:g} s after the begin"
-        problem = _problem_of_type(vehicle.type)
+        problem = problem_of_type(vehicle.type)
         if problem is not None:
             return f"{vehicle.id} is of vType {vehicle.type.id!r}, which {problem}"
     return None
-
-
-def _problem_of_type(kind: VehicleType) -> str | None:
-    if kind.car_follow_model != "Krauss":
-        return f"follows by {kind.car_follow_model!r}; only 'Krauss' is known"
-    if not is_passenger(kind):
-        return f"has vClass {kind.attributes['vClass']!r}; only 'passenger' is known"
-    unknown = sorted(set(kind.attributes) - KRAUSS_ATTRIBUTES)
-    return f"states {unknown[0]!r}, which it does not know" if unknown else None
 
 
 def _problem_of_road(net: Network, lanes: Sequence[str]) -> str | None:
@@ -86,6 +82,11 @@ def _problem_of_road(net: Network, lanes: Sequence[str]) -> str | None:
         edge = name.rpartition("_")[0]
         if f"{edge}_1" in net.lanes:
             return f"edge {edge!r} has several lanes"
+        unknown = sorted(set(net.edges.get(edge, {})) - _PLAIN_EDGE)
+        if unknown:
+            return f"edge {edge!r} states {unknown[0]!r}, which it does not know"
+        if net.edges.get(edge, {}).get("type") in net.restricted_types:
+            return f"edge {edge!r} is of a type with speed restrictions"
         problem = _problem_of_lane(net.lanes[name])
         if problem is not None:
             return f"lane {name!r} {problem}"
@@ -112,9 +113,10 @@ def _problem_of_lane(lane: Lane) -> str | None:
     return None
 
 
-def _problem_of_routes(scenario: Scenario, lanes: Sequence[str]) -> str | None:
+def _problem_of_routes(scenario: Scenario, net: Network, lanes: Sequence[str]) -> str | None:
     edges = [name.rpartition("_")[0] for name in lanes if not name.startswith(":")]
-    places: dict[tuple[str, float], Vehicle] = {}
+    begins = dict(zip(lanes, accumulate((net.lanes[name].length_m for name in lanes), initial=0.0), strict=False))
+    placed: list[tuple[float, Vehicle]] = []
     for vehicle in scenario.vehicles:
         first = edges.index(vehicle.edges[0]) if vehicle.edges[0] in edges else len(edges)
         own = tuple(edges[first : first + len(vehicle.edges)])
@@ -123,10 +125,11 @@ def _problem_of_routes(scenario: Scenario, lanes: Sequence[str]) -> str | None:
             return f"{vehicle.id} drives edge {off!r}, which is not on {EGO_ID}'s way"
         if vehicle.depart_lane != 0:
             return f"{vehicle.id} departs on lane {vehicle.depart_lane}, which its edge does not have"
-        place = (vehicle.edges[0], vehicle.depart_pos_m)
-        if place in places:
-            return f"{places[place].id} and {vehicle.id} stand at the same place"
-        places[place] = vehicle
+        placed.append((begins[f"{vehicle.edges[0]}_0"] + vehicle.depart_pos_m, vehicle))
+    placed.sort(key=lambda one: one[0])
+    for (position_m, behind), (front_m, ahead) in pairwise(placed):
+        if front_m - ahead.type.length_m < position_m:
+            return f"{behind.id} and {ahead.id} overlap where they depart"
     return None
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from roadsense.randomness import Purpose, derive_seed
+from roadsense.errors import TrafficError
 from roadsense.scenario import Scenario
-from roadsense.traffic.base import Traffic, TrafficState, refuse_crowd
+from roadsense.traffic.base import Traffic, TrafficState, engine_seed, refuse_crowd
 from roadsense.traffic.expressible import chain_of
 from roadsense.traffic.krauss import LAW_DTYPE
 from roadsense.traffic.motion import NativeArrays, advance_worlds, begin_world
@@ -28,7 +28,7 @@ from roadsense.vehicles import VehicleType
 def _law(kind: VehicleType) -> tuple[float, ...]:
     """A vType as a row of ``LAW_DTYPE``."""
     return (
-        kind.accel_mps2, kind.decel_mps2, kind.emergency_decel_mps2, kind.number("apparentDecel", kind.decel_mps2),
+        kind.accel_mps2, kind.decel_mps2, kind.emergency_decel_mps2, kind.apparent_decel_mps2,
         kind.tau_s, kind.min_gap_m, kind.sigma, kind.length_m, kind.max_speed_mps,
         math.floor(kind.speed_factor * _FACTOR_UNITS + 0.5) / _FACTOR_UNITS,
     )  # fmt: skip
@@ -36,6 +36,10 @@ def _law(kind: VehicleType) -> tuple[float, ...]:
 
 _FACTOR_UNITS = 1e4
 """SUMO rounds the speed factor of a car to four decimals."""
+
+
+_MOST_STARTS = 10_000
+"""So many scenarios are kept ready."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,17 @@ class NativeTraffic(Traffic):
         self.catalogue = RouteCatalogue()
         self._arrays = NativeArrays.zeros(num_worlds, max_cars, 1)
         self._starts: dict[int, _Start] = {}
+        self._closed = False
         self._lanes: LaneTable | None = None
 
     def reset(self, scenarios: Sequence[Scenario | None], seeds: Sequence[int]) -> None:
+        self._refuse_if_closed()
         starts = [None if scenario is None else self._start(scenario) for scenario in scenarios]
         if self._lanes is None or len(self._lanes.first) - 1 < self.catalogue.num_routes:
             self._learn_routes()
         for world, start in enumerate(starts):
             if start is not None:
-                self._place(world, start, derive_seed(seeds[world], Purpose.TRAFFIC) & 0x7FFFFFFF)
+                self._place(world, start, engine_seed(seeds[world]))
 
     def _learn_routes(self) -> None:
         self._lanes, arrays = self.catalogue.lanes(), self._arrays
@@ -114,13 +120,20 @@ class NativeTraffic(Traffic):
             np.array([vehicle.transmits for vehicle in scenario.vehicles]),
             any(vehicle.type.sigma > 0.0 for vehicle in scenario.vehicles),
         )  # fmt: skip
+        if len(self._starts) >= _MOST_STARTS:
+            self._starts.clear()
         self._starts[id(scenario)] = start
         return start
 
     def advance(
         self, next_speed_mps: NDArray[np.float64], steered: NDArray[np.bool_], active: NDArray[np.bool_]
     ) -> None:
+        self._refuse_if_closed()
         advance_worlds(self._arrays, self._lanes, self.state, next_speed_mps, steered, active)
 
     def close(self) -> None:
-        pass
+        self._closed = True
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise TrafficError("these worlds are closed; open new ones.")

@@ -55,15 +55,17 @@ class Network:
     connections: dict[str, int] = field(default_factory=dict)
     """How many connections each lane has."""
     junctions: dict[str, Junction] = field(default_factory=dict)
-    ends_at: dict[str, str] = field(default_factory=dict)
-    """The junction that each edge leads to, internal edges apart."""
+    edges: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Attributes of each edge."""
+    restricted_types: set[str] = field(default_factory=set)
+    """Types of edges on which some vehicles have a speed limit of their own."""
 
     def is_crossed(self, lane: str, successor: Successor) -> bool:
         """Whether a connection from ``lane`` meets another one on its junction.
 
         A junction counts its connections lane by lane, in the order of its ``incLanes``.
         """
-        junction = self.junctions.get(self.ends_at.get(lane.rpartition("_")[0], ""))
+        junction = self.junctions.get(self.edges.get(lane.rpartition("_")[0], {}).get("to", ""))
         if junction is None or lane not in junction.lanes:
             return False
         before = junction.lanes[: junction.lanes.index(lane)]
@@ -110,11 +112,13 @@ def _fill(network: Network, file: IO[bytes] | gzip.GzipFile) -> None:
             network.successors.setdefault((origin, element.attrib["to"]), []).append(successor)
             network.connections[origin] = number + 1
         elif element.tag == "edge":
-            network.ends_at[element.attrib["id"]] = element.get("to", "")
+            network.edges[element.attrib["id"]] = dict(element.attrib)
+        elif element.tag == "type" and element.find("restriction") is not None:
+            network.restricted_types.add(element.attrib["id"])
         elif element.tag == "junction":
             crossed = tuple("1" in request.get("foes", "") for request in element.iter("request"))
             network.junctions[element.attrib["id"]] = Junction(tuple(element.get("incLanes", "").split()), crossed)
-        if element.tag not in ("request", "stopOffset"):  # which their junction and lane read
+        if element.tag not in ("request", "stopOffset", "restriction"):  # which junction, lane and type read
             element.clear()
 
 

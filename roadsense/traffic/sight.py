@@ -97,8 +97,10 @@ def plan(cars, order, place, lanes, speeds):
                 gap_m = back_m + seen_m - lanes.length_m[lane] - car.min_gap_m
             v = min(v, safe_follow_speed(car, gap_m, speed, speeds[order[ahead]], lead.apparent_decel_mps2))
         if lane == car.last_lane:
-            if v > limit + EPSILON:  # else the speed toward it, which is higher, cannot be the lower one
-                v = min(v, EPSILON + free_speed(seen_m - limit * STEP_S, limit, car.decel_mps2))
+            if v > limit:  # the speed toward a limit is never lower than the limit
+                length_m = lanes.length_m[lane]
+                left_m = seen_m + length_m - length_m - limit * STEP_S  # to the last bit: not seen_m alone
+                v = min(v, max(EPSILON, free_speed(left_m, limit, car.decel_mps2)))
             break
         if v <= STANDSTILL_MPS:
             break

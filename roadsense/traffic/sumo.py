@@ -22,11 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadsense.errors import ScenarioError, TrafficError
-from roadsense.randomness import Purpose, derive_seed
 from roadsense.scenario import EGO_ID, Scenario
-from roadsense.traffic.base import EGO, MAX_WAIT_S, STEP_S, Traffic, TrafficState, refuse_crowd
+from roadsense.traffic.base import EGO, MAX_WAIT_S, STEP_S, Traffic, TrafficState, engine_seed, refuse_crowd
 from roadsense.traffic.route import RouteCatalogue, lane_path
-from roadsense.vehicles import KRAUSS_ATTRIBUTES, TRAFFIC_TAGS, Vehicle, VehicleType, is_passenger, parse_xml
+from roadsense.vehicles import TRAFFIC_TAGS, Vehicle, VehicleType, parse_xml, problem_of_type
 
 SUMO_OPTIONS = (
     "--step-length", str(STEP_S), "--default.speeddev", "0", "--time-to-teleport", "-1",
@@ -47,7 +46,7 @@ _KRAUSS_SETTERS = (
     ("setAccel", lambda t: t.accel_mps2),
     ("setDecel", lambda t: t.decel_mps2),
     ("setEmergencyDecel", lambda t: t.emergency_decel_mps2),
-    ("setApparentDecel", lambda t: t.number("apparentDecel", t.decel_mps2)),
+    ("setApparentDecel", lambda t: t.apparent_decel_mps2),
     ("setTau", lambda t: t.tau_s),
     ("setImperfection", lambda t: t.sigma),
     ("setMaxSpeed", lambda t: t.max_speed_mps),
@@ -58,12 +57,6 @@ _KRAUSS_SETTERS = (
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".") or "no reason given"
-
-
-def _settable(vehicle_type: VehicleType) -> bool:
-    """True where a type can be stated through the API alone, which spares the reload of the network."""
-    is_known = set(vehicle_type.attributes) <= KRAUSS_ATTRIBUTES
-    return vehicle_type.car_follow_model == "Krauss" and is_passenger(vehicle_type) and is_known
 
 
 class SumoTraffic(Traffic):
@@ -116,7 +109,7 @@ class SumoTraffic(Traffic):
             return
         refuse_crowd(scenario, self.max_cars)
         try:
-            self._start(scenario, derive_seed(seed, Purpose.TRAFFIC) & 0x7FFFFFFF)
+            self._start(scenario, engine_seed(seed))
         except (self._sumo.TraCIException, self._sumo.FatalTraCIError) as error:
             self._reload_next = True
             raise ScenarioError(f"{scenario.path}: SUMO refuses it: {_reason(error)}.") from None
@@ -124,7 +117,7 @@ class SumoTraffic(Traffic):
     def _start(self, scenario: Scenario, seed: int) -> None:
         placed = [v for v in scenario.vehicles if v.stated and v.depart_s <= scenario.begin_s] if scenario.exact else []
         by_file = len(placed) < len(scenario.vehicles) or scenario.has_flows
-        by_file = by_file or not all(_settable(v.type) for v in placed)
+        by_file = by_file or bool(scenario.acting) or not all(problem_of_type(v.type) is None for v in placed)
         random = any(v.type.sigma > 0 for v in scenario.vehicles)
         same_net = self._loaded_net == scenario.net_digest
         if by_file or random or self._reload_next or not same_net:

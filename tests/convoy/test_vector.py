@@ -13,7 +13,7 @@ import roadsense  # noqa: F401
 from roadsense._data import scenarios_dir
 from roadsense.convoy.env import ConvoyEnv
 from roadsense.convoy.vector import ConvoyVectorEnv
-from roadsense.errors import TrafficError, UsageError
+from roadsense.errors import ActionError, TrafficError, UsageError
 
 pytestmark = pytest.mark.usefixtures("require_sumo")
 
@@ -296,3 +296,32 @@ def test_seeds_may_be_of_numpy_and_what_is_no_seed_is_refused(batches):
     for seed in (-1, [3, -1], 1.5, "3", b"ab", True, np.array([0.5, 1.0])):
         with pytest.raises(UsageError, match="give a whole number that is not negative"):
             envs.reset(seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("actions", "told"),
+    [
+        (np.zeros((2, 1)), r"the actions have shape \(2, 1\); give one a world, \(3, 1\)"),
+        (np.zeros((1, 3)), r"the actions have shape \(1, 3\); give one a world"),
+        (np.zeros((3, 2)), r"the actions have shape \(3, 2\); give one a world"),
+        ([["a"]] * 3, "the actions are .*; give an array of numbers"),
+    ],
+)
+def test_actions_of_another_shape_move_nothing(actions, told):
+    env = gym.make_vec("Convoy-v0", num_envs=3, engine="native", scenario_list=["straight"])
+    env.reset(seed=1)
+    with pytest.raises(ActionError, match=told):
+        env.step(actions)
+    assert env.unwrapped.worlds.records["step"].tolist() == [0, 0, 0]
+    env.step(np.zeros(3))
+    with pytest.raises(UsageError, match="reset option 'rest_mask' is unknown; did you mean 'reset_mask'"):
+        env.reset(options={"rest_mask": np.ones(3, bool)})
+    env.close()
+
+
+def test_closed_worlds_are_not_stepped():
+    env = gym.make_vec("Convoy-v0", num_envs=3, engine="native", scenario_list=["straight"])
+    env.reset(seed=1)
+    env.close()
+    with pytest.raises(TrafficError, match="these worlds are closed"):
+        env.step(np.zeros((3, 1)))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import roadsense
-from roadsense.errors import ScenarioError, UsageError
+from roadsense.errors import ScenarioError, TrafficError, UsageError
 from roadsense.scenario import read_scenario
 from roadsense.traffic.base import EGO
 from roadsense.traffic.engines import choose_engine, make_traffic
@@ -115,6 +115,50 @@ def test_a_car_has_arrived_a_decimetre_before_the_end(engines, short_lanes, left
     cars = [(0, 50.0, 10.0, a_type()), (4, 300.0 - left_m, 0.0, a_type(maxSpeed=1e-9))]
     assert move_alike(engines, on_edges(short_lanes, EDGES, *cars), steps=3)
     assert engines[1].state.alive[0, 1] == stays
+
+
+@pytest.mark.parametrize("limit_mps", [2.0, 9.0, 19.0])
+def test_cars_whose_route_ends_where_the_limit_drops_brake_as_in_sumo(engines, tmp_path, limit_mps):
+    """Toward the last lane a car slows less than toward a lane that it drives on from."""
+    for number, left_m in enumerate((3.0, 20.0, 35.0, 60.0)):
+        (tmp_path / str(number)).mkdir()
+        net = chain_network(tmp_path / str(number), [200.0, left_m, 400.0], [30.0, limit_mps, 30.0])
+        for speed in (10.0, 17.3, 25.3):
+            cars = (0, 10.0, 5.0, a_type()), (0, 120.0, speed, a_type(decel=1.5)), (0, 160.0, speed, a_type())
+            scenario = on_edges(net, EDGES[:3], *cars)
+            ego, *peers = scenario.vehicles
+            peers = [dataclasses.replace(peer, edges=tuple(EDGES[:2])) for peer in peers]
+            assert move_alike(engines, dataclasses.replace(scenario, vehicles=(ego, *peers)), steps=120)
+
+
+def test_a_generator_that_was_taken_goes_on_where_it_was(engines, tmp_path):
+    """Two columns have room for two generators.
+
+    The car ahead stays on a lane for over 624 draws and moves on; its generator is used for the next lanes before the
+    other car comes to draw from it.
+    """
+    sumo = engines[0]
+    net = chain_network(tmp_path, [120.0, 80.0, 30.0, 30.0, 400.0], [20.0] * 5, internal=False)
+    kinds = a_type(sigma=0.5, maxSpeed=1.4), a_type(sigma=0.5, maxSpeed=1.1)
+    scenario = on_edges(net, EDGES, (0, 10.0, 1.0, kinds[0]), (1, 5.0, 1.0, kinds[1]))
+    with make_traffic("native", 1, 2) as native:
+        for traffic in (sumo, native):
+            traffic.reset([scenario], [3])
+        for _ in range(1600):
+            for traffic in (sumo, native):
+                none = np.zeros((1, traffic.max_cars))
+                traffic.advance(none, none.astype(np.bool_), np.ones(1, np.bool_))
+            assert np.array_equal(sumo.state.speed_mps[:, :2], native.state.speed_mps)
+        assert native.state.position_m[0, 0] > 150.0
+        assert native.state.position_m[0, 1] > 260.0
+
+
+def test_closed_worlds_say_so(short_lanes):
+    traffic = make_traffic("native", 1, MAX_CARS)
+    traffic.close()
+    traffic.close()
+    with pytest.raises(TrafficError, match="these worlds are closed; open new ones"):
+        traffic.reset([convoy(short_lanes)], [1])
 
 
 def foreign_convoy(net, edges, lengths_m, rng):
@@ -238,14 +282,17 @@ def convoy(net, **of_second):
     ("of_second", "reason"),
     [
         ({"depart_s": 3.0}, "V002 departs 3 s after the begin"),
-        ({"stated": False}, "V002 does not state lane, position and speed of its departure, type and edges in numbers"),
+        (
+            {"stated": False},
+            "V002 states more, or less, than type, edges, and lane, position and speed of its departure",
+        ),
         ({"type": a_type(carFollowModel="IDM")}, "V002 is of vType .* follows by 'IDM'; only 'Krauss' is known"),
         ({"type": a_type(vClass="truck")}, "V002 is of vType .* has vClass 'truck'; only 'passenger' is known"),
         ({"type": a_type(actionStepLength=1)}, "V002 is of vType .* states 'actionStepLength', which it does not know"),
         ({"edges": ("e0", "e1", "side")}, "V002 drives edge 'side', which is not on V001's way"),
         ({"edges": ("side",)}, "V002 drives edge 'side', which is not on V001's way"),
         ({"depart_lane": 1}, "V002 departs on lane 1, which its edge does not have"),
-        ({"depart_pos_m": 70.0}, "V002 and V003 stand at the same place"),
+        ({"depart_pos_m": 66.0}, "V002 and V003 overlap where they depart"),
     ],
 )
 def test_cars_that_it_cannot_express_are_refused_by_name(short_lanes, of_second, reason):
@@ -261,6 +308,12 @@ def test_cars_that_it_cannot_express_are_refused_by_name(short_lanes, of_second,
         ('<lane id="e2_0"', '<lane id="e2_0" disallow="passenger bus"', "lane 'e2_0' is closed to passenger cars"),
         ('<lane id="e2_0"', '<lane id="e2_0" allow="bus"', "lane 'e2_0' is closed to passenger cars"),
         ('<lane id="e2_0"', '<lane id="e2_0" friction="0.4"', "lane 'e2_0' states 'friction', which it does not know"),
+        ('<edge id="e2"', '<edge id="e2" bidi="e2"', "edge 'e2' states 'bidi', which it does not know"),
+        (
+            '<edge id="e2"',
+            '<type id="slow"><restriction vClass="passenger" speed="5"/></type><edge id="e2" type="slow"',
+            "edge 'e2' is of a type with speed restrictions",
+        ),
     ],
 )
 def test_roads_that_it_cannot_express_are_refused_by_name(short_lanes, old, new, reason):
@@ -352,7 +405,16 @@ def _copy(folder: Path) -> Path:
 
 def _run_alignment(folder: Path) -> subprocess.CompletedProcess[str]:
     """The tests of alignment in a copy."""
-    tests = ["moves_as_in_sumo", "too_small", "lanes_ahead", "are_gone", "has_arrived", "chains"]
+    tests = [
+        "route_ends",
+        "generator_that",
+        "moves_as_in_sumo",
+        "too_small",
+        "lanes_ahead",
+        "are_gone",
+        "has_arrived",
+        "chains",
+    ]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", " or ".join(tests)]
     return subprocess.run(
         [*command, "tests/traffic/test_native.py"],

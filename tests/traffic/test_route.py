@@ -305,3 +305,22 @@ def test_base_networks_rebuild_to_the_same_bytes(tmp_path: Path) -> None:
     assert len(built) == 3 * len(BASE_ROADS)
     for path in built:
         assert (tmp_path / path).read_bytes() == (SCENARIOS / "base" / path).read_bytes(), path
+
+
+def test_crossed_connections_are_told_from_free_ones(tmp_path: Path) -> None:
+    """A junction counts its connections lane by lane; the second of the first lane crosses the third of all."""
+    edges = "".join(
+        f'<edge id="{name}" from="{start}" to="{end}"><lane id="{name}_0" speed="9" length="9" shape="0,0 9,0"/></edge>'
+        for name, start, end in (("in", "w", "j"), ("left", "j", "n"), ("on", "j", "e"), ("side", "s", "j"))
+    )
+    links = "".join(
+        f'<connection from="{start}" to="{end}" fromLane="0" toLane="0" state="M"/>'
+        for start, end in (("in", "on"), ("in", "left"), ("side", "left"))
+    )
+    requests = "".join(f'<request index="{i}" foes="{foes}"/>' for i, foes in enumerate(("000", "100", "010")))
+    junction = f'<junction id="j" incLanes="in_0 side_0">{requests}</junction>'
+    file = tmp_path / "t.net.xml"
+    file.write_text(f"<net>{edges}{junction}{links}</net>")
+    net = read_network(file)
+    crossed = {(lane, to): net.is_crossed(lane, successors[0]) for (lane, to), successors in net.successors.items()}
+    assert crossed == {("in_0", "on"): False, ("in_0", "left"): True, ("side_0", "left"): True}
