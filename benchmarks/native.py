@@ -28,8 +28,12 @@ from report import report
 import roadsense
 from roadsense._data import scenarios_dir
 
-SIZES = ((1, 6), (16, 6), (64, 6), (256, 6), (1024, 6), (256, 2), (256, 4), (256, 12), (256, 24))
-"""(environments, cars) that are measured."""
+SIZES = (
+    (1, 6, "straight", 5), (16, 6, "straight", 5), (64, 6, "straight", 5), (256, 6, "straight", 5),
+    (1024, 6, "straight", 5), (1024, 6, "straight", 16), (1024, 6, "arterial", 5),
+    (256, 2, "straight", 1), (256, 4, "straight", 3), (256, 12, "straight", 11), (256, 24, "straight", 23),
+)  # fmt: skip
+"""(environments, cars, road, max_peers) that are measured; an observation has ``max_peers`` rows."""
 
 ABOUT_S = 0.8
 """Length of a measurement [s]."""
@@ -38,9 +42,9 @@ NOISE_STD, NOISE_MEAN = float(np.exp(-1.0)), -0.1
 """Actions are normal with these, as those of a policy before its first update."""
 
 
-def convoy(folder: Path, cars: int) -> Path:
-    """The straight base scenario, its drivers dawdling, with so many cars."""
-    source, target = scenarios_dir() / "base" / "straight", folder / f"cars-{cars}"
+def convoy(folder: Path, cars: int, road: str = "straight") -> Path:
+    """A base scenario, its drivers dawdling, with so many cars."""
+    source, target = scenarios_dir() / "base" / road, folder / f"{road}-{cars}"
     target.mkdir()
     for name in ("scenario.sumocfg", "network.net.xml", "episode.json"):
         (target / name).write_bytes((source / name).read_bytes())
@@ -68,8 +72,8 @@ def actions(count: int) -> np.ndarray:
 class Alone:
     """One environment through ``gym.make``."""
 
-    def __init__(self, scenario: Path, cars: int, engine: str) -> None:
-        self.env = gym.make("Convoy-v0", scenario=str(scenario), engine=engine, max_peers=cars - 1).unwrapped
+    def __init__(self, scenario: Path, max_peers: int, engine: str) -> None:
+        self.env = gym.make("Convoy-v0", scenario=str(scenario), engine=engine, max_peers=max_peers)
         self.actions = actions(1)[:, 0]
         self.env.reset(seed=1)
         self.run(300)
@@ -88,9 +92,9 @@ class Alone:
 class Batch:
     """Many through ``gym.make_vec``."""
 
-    def __init__(self, scenario: Path, cars: int, count: int) -> None:
+    def __init__(self, scenario: Path, max_peers: int, count: int) -> None:
         self.env = gym.make_vec(
-            "Convoy-v0", num_envs=count, scenario=str(scenario), engine="native", max_peers=cars - 1,
+            "Convoy-v0", num_envs=count, scenario=str(scenario), engine="native", max_peers=max_peers,
             autoreset_mode="SameStep",
         )  # fmt: skip
         self.count, self.actions = count, actions(count)
@@ -108,13 +112,14 @@ class Batch:
 
 def throughput(folder: Path, rounds: int) -> list[dict[str, Any]]:
     """Rows of ``SIZES``."""
-    scenarios = {cars: convoy(folder, cars) for cars in sorted({cars for _, cars in SIZES})}
-    reference = Alone(scenarios[6], 6, "sumo")
-    sides: dict[tuple[int, int], Alone | Batch] = {
-        (count, cars): Alone(scenarios[cars], cars, "native") if count == 1 else Batch(scenarios[cars], cars, count)
-        for count, cars in SIZES
-    }
-    speeds: dict[tuple[int, int], list[tuple[float, float]]] = {size: [] for size in SIZES}
+    scenarios = {named: convoy(folder, *named) for named in sorted({(cars, road) for _, cars, road, _ in SIZES})}
+    reference = Alone(scenarios[6, "straight"], 5, "sumo")
+    sides: dict[tuple[int, int, str, int], Alone | Batch] = {}
+    for count, cars, road, peers in SIZES:
+        scenario = scenarios[cars, road]
+        one = Alone(scenario, peers, "native") if count == 1 else Batch(scenario, peers, count)
+        sides[count, cars, road, peers] = one
+    speeds: dict[tuple[int, int, str, int], list[tuple[float, float]]] = {size: [] for size in SIZES}
     steps = {size: max(2 * size[0], int(ABOUT_S * side.run(4 * size[0] + 2000))) for size, side in sides.items()}
     for _ in range(rounds):
         for size, side in sides.items():
@@ -123,14 +128,14 @@ def throughput(folder: Path, rounds: int) -> list[dict[str, Any]]:
         opened.env.close()
     return [
         {
-            "environments": count, "cars": cars, "rounds": rounds,
+            "environments": count, "cars": cars, "road": road, "max_peers": peers, "rounds": rounds,
             "steps_per_s": round(statistics.median(own for own, _ in pairs)),
             "best": round(max(own for own, _ in pairs)),
             "sumo_steps_per_s": round(statistics.median(theirs for _, theirs in pairs)),
             "times_sumo": round(statistics.median(own / theirs for own, theirs in pairs), 2),
             "us_per_step": round(1e6 / statistics.median(own for own, _ in pairs), 2),
         }
-        for (count, cars), pairs in speeds.items()
+        for (count, cars, road, peers), pairs in speeds.items()
     ]  # fmt: skip
 
 
@@ -234,6 +239,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    rows = [row for row in rows if row["road"] == "straight" and row["max_peers"] == row["cars"] - 1]
     batches = [row for row in rows if row["cars"] == 6]
     left.plot([row["environments"] for row in batches], [row["steps_per_s"] for row in batches], "o-", label="native")
     left.axhline(batches[0]["sumo_steps_per_s"], color="grey", linestyle="--", label="SUMO, one environment")
