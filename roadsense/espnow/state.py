@@ -130,6 +130,22 @@ NEVER = np.iinfo(np.int64).min
 """A generation older than all."""
 
 
+def world_dtype(max_cars: int, messages_per_peer: int) -> np.dtype[np.void]:
+    """All that is kept of one world, in one piece of memory: a batch goes through its worlds one after the other."""
+    pairs = (max_cars, max_cars)
+    return np.dtype(
+        [
+            ("cars", CAR_DTYPE, (max_cars,)),
+            ("messages", MESSAGE_DTYPE, (max_cars, messages_per_peer)),
+            ("links", LINK_DTYPE, pairs),
+            ("flights", FLIGHT_DTYPE, (PENDING_MESSAGES, *pairs)),
+            ("sent", MESSAGE_DTYPE, (SENT_RING, max_cars)),
+            ("shadows", SHADOW_DTYPE, pairs),
+        ],
+        align=True,
+    )
+
+
 class RadioArrays(NamedTuple):
     """All that the emulator keeps, as kernels take it; rewritten in place by every step.
 
@@ -183,14 +199,10 @@ class RadioArrays(NamedTuple):
         quantiles: NDArray[np.float64],
         max_frames: int = 0,
     ) -> RadioArrays:
+        whole = np.zeros(num_worlds, world_dtype(max_cars, messages_per_peer))
         return cls(
-            cars=np.zeros((num_worlds, max_cars), CAR_DTYPE),
-            messages=np.zeros((num_worlds, max_cars, messages_per_peer), MESSAGE_DTYPE),
-            links=np.zeros((num_worlds, max_cars, max_cars), LINK_DTYPE),
-            shadows=np.zeros((num_worlds, max_cars, max_cars), SHADOW_DTYPE),
+            **{name: whole[name] for name in whole.dtype.names or ()},
             quantiles=quantiles,
-            flights=np.zeros((num_worlds, PENDING_MESSAGES, max_cars, max_cars), FLIGHT_DTYPE),
-            sent=np.zeros((num_worlds, SENT_RING, max_cars), MESSAGE_DTYPE),
             busy_until_s=np.zeros(num_worlds),
             ticks=np.zeros(max_cars * TICKS_PER_STEP, TICK_DTYPE),
             relayed=np.zeros((max_cars, max_cars), np.int64),
