@@ -388,7 +388,7 @@ def _numbers() -> list[tuple[str, int, int, str]]:
     folder, found = Path(roadsense.__file__).parent / "traffic", []
     for file in ("krauss.py", "sight.py", "motion.py", "native.py"):
         for token in tokenize.generate_tokens(io.StringIO((folder / file).read_text()).readline):
-            law = file == "krauss.py" or re.match(r"[A-Z_]+ = ", token.line)
+            law = file == "krauss.py" or re.match(r"(?!_MOST)[A-Z_]+ = ", token.line)
             if token.type == tokenize.NUMBER and law and float(token.string) != 0.0:
                 found.append((file, *token.start, token.string))
     return found
