@@ -14,6 +14,7 @@ from roadsense.espnow.calibration.figures import (
     quantile,
     ratio,
     rms,
+    wider_for_few,
 )
 
 
@@ -124,3 +125,18 @@ def test_text_has_as_many_digits_as_the_interval_is_worth():
     assert Figure("f", 1234.5678, 1200.0, 1300.0, 9, "ms").text() == "1235 [1200, 1300] ms"
     assert Figure("f", 2.0, math.nan, math.nan, 9).text() == "2.000"
     assert Figure("f", 2.0, math.nan, 3.0, 9).document()["low"] is None
+
+
+def test_few_clusters_widen_an_interval_by_students_t():
+    """For four: t of 3 degrees at 97.5 % is 3.1824, the normal's 1.9600, and √(4/3)."""
+    assert wider_for_few(4, 0.95) == pytest.approx(3.1824 / 1.9600 * math.sqrt(4.0 / 3.0), rel=1e-4)
+    assert wider_for_few(10_000, 0.95) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_means_of_few_clusters_are_covered():
+    rng, missed = np.random.default_rng(1), 0
+    clusters = np.repeat(np.arange(6), 5)
+    for _ in range(300):
+        found = ratio("mean", 10.0 + np.repeat(rng.normal(size=6), 5), np.ones(30), clusters)
+        missed += not found.covers(10.0)
+    assert missed <= 25  # of 300 at 95 %: more has probability .7 %; without Student's t it is about 40
