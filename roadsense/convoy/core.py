@@ -145,11 +145,10 @@ class ConvoyWorlds:
             ScenarioError: the engine cannot play a scenario.
         """
         self.traffic.reset(scenarios, seeds)
-        chosen = np.array([scenario is not None for scenario in scenarios])
+        playing = [(world, scenario) for world, scenario in enumerate(scenarios) if scenario is not None]
+        chosen = np.array([world for world, _ in playing], np.intp)
         state = self.traffic.state
-        for world, scenario in enumerate(scenarios):
-            if scenario is None:
-                continue
+        for world, scenario in playing:
             self.scenarios[world] = scenario
             self.records[world]["seed"] = seeds[world]
             self._specs[world] = self._spec(scenario, specs[world])
@@ -159,7 +158,8 @@ class ConvoyWorlds:
         if self._batch is None or self._bound is not self.traffic.routes:
             self._bound = self.traffic.routes
             self._batch = Batch(*(self._own_arrays.get(name, self._bound) for name in FIELDS))
-        self._active[:] = chosen
+        self._active[:] = False
+        self._active[chosen] = True
         self._all_active = False
         warm_up(self._batch)
         self.terms[chosen] = 0.0

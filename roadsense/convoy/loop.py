@@ -13,9 +13,10 @@ from roadsense.convoy.episode import draw_episode
 from roadsense.convoy.observation import observe
 from roadsense.convoy.reward import score
 from roadsense.convoy.truth import impact_speed, refresh_truth, touches
-from roadsense.convoy.world import HISTORY, EndReason
+from roadsense.convoy.world import HISTORY, WORLD_DTYPE, EndReason
 from roadsense.espnow.kernels import begin_episode, step_radio
 from roadsense.jit import counted_kernel, kernel
+from roadsense.prefetch import prefetch
 from roadsense.traffic.base import EGO, STEP_S
 from roadsense.traffic.geometry import place, pose
 
@@ -27,6 +28,8 @@ ROUTE_MARGIN_M = 5.0
 
 _BLOCK = 8
 """Worlds that go through a step together: few enough for the processor to keep at hand."""
+
+_WORLD_BYTES = WORLD_DTYPE.itemsize
 
 _RUNNING, _COLLISION, _HORIZON = int(EndReason.RUNNING), int(EndReason.COLLISION), int(EndReason.HORIZON)
 _ROUTE_END, _PEER_CONTACT = int(EndReason.ROUTE_END), int(EndReason.PEER_CONTACT)
@@ -70,6 +73,8 @@ def decide_and_actuate(batch):
     for w in range(worlds.shape[0]):
         if batch.active[w]:
             world = worlds[w]
+            if w + 1 < worlds.shape[0]:
+                prefetch(worlds, w + 1, 0, _WORLD_BYTES)
             look(world, traffic, w)
             world.needed_before_mps2 = world.required_decel_mps2
             world.previous_accel_mps2 = traffic.accel_mps2[w, EGO]
@@ -143,9 +148,9 @@ def carry_back(batch, w, tick):
 def warm_up(batch):
     """Draws the episodes of the active worlds, which were just reset; fills radio, driver's view and observation."""
     worlds, traffic, virtual, radio = batch.worlds, batch.traffic, batch.virtual, batch.radio
-    place(batch.routes, traffic, 0, worlds.shape[0])
     for w in range(worlds.shape[0]):
         if batch.active[w]:
+            place(batch.routes, traffic, w, w + 1)
             draw_episode(worlds[w], batch.specs[w], batch.draw_keys[w], traffic, w, batch.ahead)
             begin_episode(batch.tables, radio, worlds.seed, w)
             batch.side[w] = 0

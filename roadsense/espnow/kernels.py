@@ -17,14 +17,19 @@ from roadsense.espnow.propagation import is_too_weak
 from roadsense.espnow.recorder import record
 from roadsense.espnow.relay import EGO, choose_relayed, launch, needs, take
 from roadsense.espnow.sensors import draw_noise, sense
-from roadsense.espnow.state import NEVER, RING_MASK
+from roadsense.espnow.state import CAR_DTYPE, FLIGHT_DTYPE, LINK_DTYPE, MESSAGE_DTYPE, NEVER, RING_MASK
+from roadsense.espnow.tables import TABLE_BYTES
 from roadsense.jit import inlined, kernel
 from roadsense.philox import fill_uniforms, four_uniforms, normal_pair, uniform, uniform_pair
+from roadsense.prefetch import prefetch
 from roadsense.randomness import Purpose
 
 _PHASE, _PLACEMENT, _LINK = int(Purpose.RADIO_PHASE), int(Purpose.RADIO_PLACEMENT), int(Purpose.RADIO_LINK)
 _BITS, _WINDOW, _MOST = 4, 10, 15  # bits per step of the heard window, its steps, and what those bits can count
 _WINDOW_MASK = (1 << (_BITS * _WINDOW)) - 1
+_CAR_BYTES, _MESSAGE_BYTES = CAR_DTYPE.itemsize, MESSAGE_DTYPE.itemsize
+_LINK_BYTES, _FLIGHT_BYTES = LINK_DTYPE.itemsize, FLIGHT_DTYPE.itemsize
+_NEAR_BYTES = 8192  # most that is worth asking for at once
 _EPSILON_S = 1e-9  # multiples of 0.1 s are inexact
 
 
@@ -246,6 +251,16 @@ def age(table, car, messages, c, now_s):
         car.messages = 0
 
 
+@inlined
+def prefetch_world(tables, state, step, w):
+    """Brings what a step needs of a world near: all of its first bytes, and what was told in the last two steps."""
+    cars, per_peer = state.messages.shape[1], state.messages.shape[2]
+    table_bytes = cars * (_CAR_BYTES + per_peer * _MESSAGE_BYTES + cars * (_LINK_BYTES + _FLIGHT_BYTES))
+    prefetch(state.cars, w, 0, min(table_bytes, _NEAR_BYTES))
+    prefetch(state.sent[w], (step - 2) & RING_MASK, 0, min(2 * cars * _MESSAGE_BYTES, _NEAR_BYTES))
+    prefetch(tables, w, 0, TABLE_BYTES)
+
+
 @kernel
 def step_radio(tables, state, seeds, step, x, y, speed, accel, heading, alive, transmits, active, first, end):
     """Moves the radio and all sensors of the ``active`` worlds among ``first`` to ``end`` − 1 to the end of a step.
@@ -272,6 +287,8 @@ def step_radio(tables, state, seeds, step, x, y, speed, accel, heading, alive, t
         if not active[w]:
             continue
         table, seed, now_s = tables[w], seeds[w], step[w] * STEP_S
+        if w + 1 < active.shape[0]:
+            prefetch_world(tables, state, step[w + 1], w + 1)
         cars, links, flights, sent = state.cars[w], state.links[w], state.flights[w], state.sent[w]
         messages, shadows = state.messages[w], state.shadows[w]
         for c in range(alive.shape[1]):

@@ -19,10 +19,6 @@ TABLE_DTYPE = np.dtype(
         ("beacon_drift_sd", np.float64),
         ("running_from_s", np.float64),
         ("running_to_s", np.float64),
-        # Steps of the loss table; the one after the last is the end of range, where everything is lost.
-        ("loss_from_m", np.float64, (LOSS_BINS,)),
-        ("loss_margin", np.float64, (LOSS_BINS,)),  # whose standard normal distribution is the loss, see channel
-        ("loss_burst", np.float64, (LOSS_BINS,)),
         ("placement_sd", np.float64),  # of that margin, per car
         ("door_probability", np.float64),
         ("door_loss", np.float64),
@@ -67,10 +63,17 @@ TABLE_DTYPE = np.dtype(
         ("alarm_every_s", np.float64),  # 0: nobody lies
         ("alarm_lasts_s", np.float64),
         ("alarm_decel_mps2", np.float64),
+        # Steps of the loss table; the one after the last is the end of range, where everything is lost.
+        ("loss_from_m", np.float64, (LOSS_BINS,)),
+        ("loss_margin", np.float64, (LOSS_BINS,)),  # whose standard normal distribution is the loss, see channel
+        ("loss_burst", np.float64, (LOSS_BINS,)),
     ],
     align=True,
 )
 """Parameters in force in one world, randomisation applied; :data:`RadioTables` is [world] of it."""
+
+TABLE_BYTES = TABLE_DTYPE.fields["loss_from_m"][1] if TABLE_DTYPE.fields else 0
+"""Bytes of a record before the steps of its loss table, of which each link needs one."""
 
 RadioTables = NDArray[np.void]
 """[world] of ``TABLE_DTYPE``."""

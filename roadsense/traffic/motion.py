@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadsense.jit import kernel
+from roadsense.prefetch import prefetch
 from roadsense.traffic.base import EGO, STEP_S
 from roadsense.traffic.krauss import STANDSTILL_MPS, limit_for, next_speed
 from roadsense.traffic.mersenne import WORDS, seed_stream, twist, unit_of
@@ -16,6 +17,9 @@ from roadsense.traffic.sight import CAR_DTYPE, find_rear, plan
 
 POSITION_SLACK_M = 0.1
 """SUMO's POSITION_EPS: so close to its route's end a car has arrived [m]."""
+
+
+_CAR_BYTES, _WORD_BYTES = CAR_DTYPE.itemsize, np.dtype(np.uint32).itemsize
 
 
 class NativeArrays(NamedTuple):
@@ -121,14 +125,33 @@ def sort_cars(cars, order, count):
 
 
 @kernel
-def begin_world(arrays, lanes, state, w):
-    """Fills order and state of a world from its cars, whose lanes and positions are set."""
-    count = 0
+def begin_world(arrays, lanes, state, w, seed, route, cars, speeds, transmits, dawdles):
+    """Puts a world to t = 0.
+
+    Args:
+        arrays, lanes, state: of all worlds, written.
+        w: which one.
+        seed: of SUMO.
+        route: row of the route that it drives.
+        cars: [car] of ``CAR_DTYPE``, their lanes counted from the first of the route.
+        speeds: [car] [m/s].
+        transmits: [car], whether it carries a radio.
+        dawdles: whether any driver does.
+    """
+    arrays.dawdles[w], arrays.seeds[w], arrays.route[w] = dawdles, seed, route
+    count = cars.shape[0]
     for column in range(state.alive.shape[1]):
-        if state.alive[w, column]:
-            arrays.order[w, count] = column
-            find_rear(arrays.cars[w, column], lanes)
-            count += 1
+        remove(arrays, state, w, column)
+    for column in range(count):
+        arrays.cars[w, column] = cars[column]
+        car = arrays.cars[w, column]
+        car.lane += lanes.first[route]
+        car.last_lane += lanes.first[route]
+        find_rear(car, lanes)
+        arrays.order[w, column] = column
+        state.speed_mps[w, column], state.length_m[w, column] = speeds[column], car.length_m
+        state.alive[w, column], state.on_route[w, column] = True, True
+        state.transmits[w, column], state.leaves_m[w, column] = transmits[column], -math.inf
     arrays.num_cars[w] = count
     sort_cars(arrays.cars[w], arrays.order[w], count)
     arrays.stream_lane[w] = -1
@@ -154,6 +177,9 @@ def advance_worlds(arrays, lanes, state, next_speeds, steered, active):
     for w in range(active.shape[0]):
         if not active[w]:
             continue
+        if w + 1 < active.shape[0]:
+            prefetch(arrays.cars, w + 1, 0, arrays.cars.shape[1] * _CAR_BYTES)
+            prefetch(arrays.streams, w + 1, arrays.drawn[w + 1, 0] % WORDS * _WORD_BYTES, 1)
         cars, order, count = arrays.cars[w], arrays.order[w], arrays.num_cars[w]
         for place in range(count):
             plan(cars, order, place, lanes, state.speed_mps[w])

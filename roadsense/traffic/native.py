@@ -68,37 +68,20 @@ class NativeTraffic(Traffic):
 
     def reset(self, scenarios: Sequence[Scenario | None], seeds: Sequence[int]) -> None:
         self._refuse_if_closed()
-        starts = [None if scenario is None else self._start(scenario) for scenario in scenarios]
+        starts = [(world, self._start(scenario)) for world, scenario in enumerate(scenarios) if scenario is not None]
         if self._lanes is None or len(self._lanes.first) - 1 < self.catalogue.num_routes:
             self._learn_routes()
-        for world, start in enumerate(starts):
-            if start is not None:
-                self._place(world, start, engine_seed(seeds[world]))
+        for world, start in starts:
+            begin_world(
+                self._arrays, self._lanes, self.state, world, engine_seed(seeds[world]), start.route, start.cars,
+                start.speed_mps, start.transmits, start.dawdles,
+            )  # fmt: skip
 
     def _learn_routes(self) -> None:
         self._lanes, arrays = self.catalogue.lanes(), self._arrays
         more = int(np.diff(self._lanes.first).max()) - arrays.drawn.shape[1]
         self._arrays = arrays._replace(drawn=np.pad(arrays.drawn, ((0, 0), (0, max(0, more)))))
         self.routes = self.catalogue.table([0])._replace(index=arrays.route)
-
-    def _place(self, world: int, start: _Start, seed: int) -> None:
-        state, arrays, count = self.state, self._arrays, len(start.cars)
-        for array in state:
-            array[world] = 0
-        assert self._lanes is not None
-        first = self._lanes.first[start.route]
-        cars = arrays.cars[world, :count]
-        cars[...] = start.cars
-        for name in ("lane", "last_lane"):
-            cars[name] += first
-        state.speed_mps[world, :count] = start.speed_mps
-        state.transmits[world, :count] = start.transmits
-        state.length_m[world, :count] = start.cars["length_m"]
-        state.alive[world, :count] = state.on_route[world, :count] = True
-        state.leaves_m[world, :count] = -math.inf
-        arrays.dawdles[world], arrays.seeds[world] = start.dawdles, seed
-        arrays.route[world] = start.route
-        begin_world(arrays, self._lanes, state, world)
 
     def _start(self, scenario: Scenario) -> _Start:
         known = self._starts.get(id(scenario))

@@ -8,7 +8,7 @@ import pytest
 
 import roadsense.espnow
 
-ALLOWED = {"_data", "errors", "espnow", "jit", "philox", "randomness"}
+ALLOWED = {"_data", "errors", "espnow", "jit", "philox", "prefetch", "randomness"}
 OUTSIDE = {"numpy", "pydantic", "scipy"}
 MEASURING = {"errors", "espnow", "extras", "files", "progress", "statistics"}
 """What calibration and verification may use: they write files and reports beside knowing the radio."""
