@@ -287,7 +287,7 @@ def step_radio(tables, state, seeds, step, x, y, speed, accel, heading, alive, t
         if not active[w]:
             continue
         table, seed, now_s = tables[w], seeds[w], step[w] * STEP_S
-        if w + 1 < active.shape[0]:
+        if w + 1 < end:
             prefetch_world(tables, state, step[w + 1], w + 1)
         cars, links, flights, sent = state.cars[w], state.links[w], state.flights[w], state.sent[w]
         messages, shadows = state.messages[w], state.shadows[w]
