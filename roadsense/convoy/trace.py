@@ -70,6 +70,8 @@ class EpisodeTrace(NamedTuple):
     """[C], over the episode."""
     beacons_lost: NDArray[np.int64]
     """[C], over the episode."""
+    failure: str = ""
+    """Why the episode was broken off; empty where it was played to its end."""
     ego: NDArray[np.float32] | None = None
     """[T+1, 4], observations where they were asked for."""
     peers: NDArray[np.float32] | None = None

@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
+from roadsense.convoy.core import ConvoyWorlds
 from roadsense.convoy.observation import Observation
 from roadsense.convoy.player import Player
 from roadsense.convoy.trace import EpisodeTrace, TraceRecorder
+from roadsense.episode_spec import EpisodeSpec
+from roadsense.espnow.params import RadioParams
 from roadsense.policies.base import Policy, Truth
+from roadsense.randomness import episode_seed
+from roadsense.scenario import Scenario
 
 EVALUATION_SEED = 2_000_000_011
 """Root of the seeds of evaluation episodes, apart from any a training would be given."""
+
+
+class Episode(NamedTuple):
+    """All that an episode follows from."""
+
+    scenario: Scenario
+    seed: int
+    radio: RadioParams
+    spec: EpisodeSpec | None = None
+    """Ranges of its draws; None: the scenario's own."""
+    randomise_radio: bool = False
+
+
+def episodes_of(player: Player, root_seed: int = EVALUATION_SEED) -> Iterator[Episode]:
+    """The endless list of a player's episodes.
+
+    Episode k plays the k-th scenario of the player's list (around again past its end) under the k-th seed below
+    ``root_seed``, so every policy meets the same episodes.
+    """
+    for index in itertools.count():
+        seed = episode_seed(root_seed, index)
+        yield Episode(
+            player.source.pick(seed, index), seed, player.params, randomise_radio=player.source.randomise_radio
+        )
 
 
 def play(
@@ -24,47 +55,81 @@ def play(
     observations: bool = False,
     on_episode: Callable[[], None] | None = None,
 ) -> Iterator[EpisodeTrace]:
-    """Yields the traces of episodes 0 … ``episodes`` − 1, in that order whatever the number of worlds.
+    """Yields the traces of the first ``episodes`` of :func:`episodes_of`; further arguments as for :func:`play_all`."""
+    stated = itertools.islice(episodes_of(player, root_seed), episodes)
+    return play_all(policy, player.worlds, stated, observations=observations, on_episode=on_episode)
 
-    Episode k plays the k-th scenario of the player's list (around again past its end) under the k-th seed below
-    ``root_seed``, so every policy meets the same episodes.
+
+def play_all(
+    policy: Policy,
+    worlds: ConvoyWorlds,
+    episodes: Iterable[Episode],
+    *,
+    observations: bool = False,
+    on_episode: Callable[[], None] | None = None,
+) -> Iterator[EpisodeTrace]:
+    """Yields the traces of episodes, in their order whatever the number of worlds.
+
+    A decision that is no number ends its episode; the trace then says so in ``failure``.
 
     Args:
-        policy: whose actions are applied; it must fit the player's ``control``.
-        player: worlds to play in.
-        episodes: how many.
-        root_seed: changes all episodes.
+        policy: whose actions are applied; it must fit the worlds' ``control``.
+        worlds: to play in.
+        episodes: what to play.
         observations: whether traces keep what the policy saw.
         on_episode: called once for each finished episode.
     """
-    worlds = player.worlds
     recorder = TraceRecorder(worlds, observations)
     truth = Truth(worlds.records, worlds.traffic.state) if policy.privileged else None
     running = np.full(worlds.num_worlds, -1)
     done: dict[int, EpisodeTrace] = {}
-    following = wanted = 0
-    while wanted < episodes:
-        fresh = np.zeros(worlds.num_worlds, np.bool_)
-        for world in np.flatnonzero(running < 0):
-            if following < episodes:
-                player.reseed(int(world), root_seed, following)
-                running[world], fresh[world] = following, True
+    coming, following, wanted = iter(episodes), 0, 0
+    seeds = np.zeros(worlds.num_worlds, np.uint64)
+    while True:
+        fresh = {int(world): episode for world, episode in zip(np.flatnonzero(running < 0), coming, strict=False)}
+        if fresh:
+            _begin(worlds, fresh)
+            chosen = np.zeros(worlds.num_worlds, np.bool_)
+            for world, episode in fresh.items():
+                running[world], chosen[world], seeds[world] = following, True, episode.seed
                 following += 1
-        if fresh.any():
-            player.begin(fresh)
-            recorder.begin(fresh)
-            policy.reset(fresh, np.array(player.seeds, np.uint64))
+            recorder.begin(chosen)
+            policy.reset(chosen, seeds)
         active = running >= 0
-        worlds.step(policy.act(worlds.observation, truth), active)
-        recorder.record(active)
-        for world in np.flatnonzero(active & (worlds.records["end_reason"] > 0)):
-            done[int(running[world])] = recorder.trace(int(world))
-            running[world] = -1
+        if not active.any():
+            return
+        actions = policy.act(worlds.observation, truth)
+        failed = active & np.isnan(actions)
+        worlds.step(np.where(failed, 0.0, actions), active & ~failed)
+        recorder.record(active & ~failed)
+        for ended in np.flatnonzero(active & (failed | (worlds.records["end_reason"] > 0))).tolist():
+            trace = recorder.trace(ended)
+            if failed[ended]:
+                trace = trace._replace(failure=f"the action at step {trace.num_steps} is not a number")
+            done[int(running[ended])] = trace
+            running[ended] = -1
             if on_episode is not None:
                 on_episode()
         while wanted in done:
             yield done.pop(wanted)
             wanted += 1
+
+
+def _begin(worlds: ConvoyWorlds, fresh: Mapping[int, Episode]) -> None:
+    """Begins episodes in worlds, those of one radio together."""
+    kinds = {(id(episode.radio), episode.randomise_radio): episode for episode in fresh.values()}
+    for (radio, randomise), first in kinds.items():
+        chosen = {
+            world: episode
+            for world, episode in fresh.items()
+            if (id(episode.radio), episode.randomise_radio) == (radio, randomise)
+        }
+        scenarios: list[Scenario | None] = [None] * worlds.num_worlds
+        specs: list[EpisodeSpec | None] = [None] * worlds.num_worlds
+        seeds = [0] * worlds.num_worlds
+        for world, episode in chosen.items():
+            scenarios[world], specs[world], seeds[world] = episode.scenario, episode.spec, episode.seed
+        worlds.reset(scenarios, seeds, specs, first.radio, randomise)
 
 
 def record_observations(policy: Policy, player: Player, episodes: int) -> Observation:
