@@ -27,8 +27,8 @@ ROUTE_MARGIN_M = 5.0
 """An episode ends when the front bumper is this close to the end of the ego's route [m]."""
 
 _BLOCK = 32
-"""Worlds that go through a step together: few enough for the processor to keep their data at hand, many enough for it to
-keep the code."""
+"""Worlds that go through a step together: few enough for the processor to keep their data at hand, many enough for it
+to keep the code."""
 
 _WORLD_BYTES = WORLD_DTYPE.itemsize
 

@@ -5,7 +5,8 @@ A degradation shows what the radio is worth with one flag. All but ``off`` chang
 ======================  ==================================================================================
 ``off``                 nothing arrives, and the car's own sensors are exact
 ``delayed:<ms>``        every message arrives that much later
-``lossy:<p>,<burst>``   a share p of the beacons is lost, ``burst`` in a row on average, on every link
+``lossy:<p>,<burst>``   a share p of the beacons is lost, ``burst`` in a row on average, on every link; a third
+                        number is the standard deviation of the GPS error [m]
 ``spoofed``             every 10 s one of the cars tells for 2 s that it brakes with 8 m/s², and does not
 ======================  ==================================================================================
 """
@@ -111,10 +112,15 @@ def _delayed(name: str, figures: str) -> RadioParams:
 
 
 def _lossy(name: str, figures: str) -> RadioParams:
-    share, burst = _figures(name, figures, ("p", "burst"))
+    wanted = ("p", "burst") if figures.count(",") < 2 else ("p", "burst", "gps_m")
+    share, burst, *gps_m = _figures(name, figures, wanted)
     flat = {"from_m": (0.0,), "probability": (share,), "mean_burst": (burst,)}
     why = f"loss {share:g} in bursts of {burst:g} on every link, wherever its boards are mounted"
-    return _changed(DEGRADED_PROFILE, name, why, loss=flat, placement=None)
+    sections: dict[str, dict[str, Any] | None] = {"loss": flat, "placement": None}
+    if gps_m:
+        sections["gps"] = {"sigma_m": gps_m[0]}
+        why += f", positions wrong by {gps_m[0]:g} m"
+    return _changed(DEGRADED_PROFILE, name, why, **sections)
 
 
 def _spoofed(name: str, figures: str) -> RadioParams:
