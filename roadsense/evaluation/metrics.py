@@ -11,11 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadsense.convoy.control import DEAD_BAND, MAX_BRAKE_MPS2
+from roadsense.convoy.rss import rss_distance
 from roadsense.convoy.trace import EpisodeTrace, hazard_happened
 from roadsense.convoy.world import EndReason, HazardKind, is_termination, is_truncation
+from roadsense.evaluation.surrogates import (
+    DRAC_LIMIT_MPS2,
+    HARD_BRAKE_LEVELS_MPS2,
+    decel_to_avoid_crash,
+    jerk_limit,
+    modified_decel_to_avoid_crash,
+    rises,
+    time_exposed,
+    time_integrated,
+    time_to_collision,
+)
 from roadsense.traffic.base import EGO, STEP_S
 
-EVENTS_VERSION = 2
+EVENTS_VERSION = 3
 """Version of the definitions below; a result names it."""
 
 FALSE_BRAKE_MPS2 = 0.15 * 9.81
@@ -47,9 +59,30 @@ class EpisodeMetrics:
     impact_speed_mps: float
     """Closing speed at either contact, NaN without one."""
     truncated: bool
+    failure: str
+    """Why the episode was broken off; empty where it was played to its end."""
     min_ttc_s: float
     min_gap_m: float
     max_required_decel_mps2: float
+    tet_s: float
+    """Time exposed to a TTC below 3 s."""
+    tit_s2: float
+    """TTC below 3 s, integrated over time."""
+    max_drac_mps2: float
+    drac_share: float
+    """Share of steps with a DRAC above 3.4 m/s²."""
+    max_mdrac_mps2: float
+    mdrac_share: float
+    """The same of MDRAC with a perception and reaction time of 1 s."""
+    rss_deficit_share: float
+    """Share of steps with a car ahead in which the gap is below the RSS distance."""
+    max_rss_deficit_m: float
+    min_time_gap_s: float
+    """Least gap / speed while driving faster than 1 m/s."""
+    hard_brakes_3: int
+    """Times that V001 came to brake harder than 3.0 m/s²."""
+    hard_brakes_4_5: int
+    """The same of 4.5 m/s²."""
     hazard_kind: str
     hazard_rank: int
     hazard_happened: bool
@@ -59,6 +92,8 @@ class EpisodeMetrics:
     calm_braking_steps: int
     calm_distance_km: float
     """Driven in calm steps: where a false brake could have happened."""
+    peak_added_decel_mps2: float
+    """Most that the demand went beyond the driver's own braking in a calm step."""
     hazard_called: bool
     """The hazard came to call for an answer; a car that stands far ahead may never."""
     braking_at_onset: bool
@@ -70,18 +105,15 @@ class EpisodeMetrics:
     reaction_from_reception_s: float
     """From the first beacon of the target that tells of the hazard; negative if the policy was faster."""
     jerk_p95_mps3: float
+    jerk_share: float
+    """Share of steps with a jerk beyond the comfortable one for the speed."""
     mean_time_gap_s: float
     """Mean of gap / speed while driving faster than 1 m/s."""
+    head_to_tail_gain: float
+    """Standard deviation of V001's speed over that of the first car's: above 1 it amplifies; NaN without peers ahead
+    that vary theirs."""
     delivery_ratio: float
     age_p95_s: float
-
-
-def time_to_collision(gap_m: NDArray[np.float64], closing_speed_mps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gap over closing speed [s]: 0 in contact, infinite while the gap does not shrink; shape of the arguments."""
-    closing = closing_speed_mps > 0.0
-    left_m = np.maximum(gap_m, 0.0)
-    ttc: NDArray[np.float64] = np.where(closing, left_m / np.where(closing, closing_speed_mps, 1.0), np.inf)
-    return np.where(left_m > 0.0, ttc, 0.0)
 
 
 def _needless(trace: EpisodeTrace) -> NDArray[np.bool_]:
@@ -119,7 +151,7 @@ def calm(trace: EpisodeTrace) -> NDArray[np.bool_]:
 def false_brakes(trace: EpisodeTrace) -> tuple[int, int, int]:
     """(events, calm steps, calm steps with a demand of at least 0.15 g)."""
     quiet, braking = calm(trace), trace.demand_mps2 >= FALSE_BRAKE_MPS2
-    return int((_rises(braking) & quiet).sum()), int(quiet.sum()), int((braking & quiet).sum())
+    return int((rises(braking) & quiet).sum()), int(quiet.sum()), int((braking & quiet).sum())
 
 
 class Reaction(NamedTuple):
@@ -142,7 +174,7 @@ def reaction(trace: EpisodeTrace) -> Reaction:
     begins = hazard_begins(trace)
     asked = trace.demand_mps2 >= DEAD_BAND * MAX_BRAKE_MPS2
     braking_at_onset = 0 < begins < trace.num_steps and bool(asked[begins - 1] and asked[begins])
-    risen = np.flatnonzero((_rises(asked) & ~calm(trace))[begins:])
+    risen = np.flatnonzero((rises(asked) & ~calm(trace))[begins:])
     if len(risen) == 0:
         return Reaction(braking_at_onset, math.nan, math.nan)
     heard = np.flatnonzero(trace.target_heard)
@@ -150,9 +182,28 @@ def reaction(trace: EpisodeTrace) -> Reaction:
     return Reaction(braking_at_onset, int(risen[0]) * STEP_S, since_heard * STEP_S)
 
 
-def _rises(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Where a flag is set that was not set a step before."""
-    return flags & ~np.concatenate([[False], flags[:-1]])
+def _rss_deficit(trace: EpisodeTrace) -> NDArray[np.float64]:
+    """How much the gap falls short of the RSS distance [m] at every moment with a car ahead, at least 0."""
+    led = np.flatnonzero(trace.leader >= 0)
+    safe_m = rss_distance(trace.speed_mps[led, EGO], trace.speed_mps[led, trace.leader[led]])
+    short: NDArray[np.float64] = np.maximum(safe_m - trace.gap_m[led], 0.0)
+    return short
+
+
+def _peak_added(trace: EpisodeTrace) -> float:
+    """Most that the demand exceeds the driver's own braking in a calm step [m/s²], at least 0."""
+    added = trace.demand_mps2 - np.maximum(-trace.driver_accel_mps2, 0.0)
+    return float(np.maximum(added[calm(trace)], 0.0).max(initial=0.0))
+
+
+def _head_to_tail_gain(trace: EpisodeTrace) -> float:
+    ahead = trace.alive[0] & (trace.position_m[0] > trace.position_m[0, EGO])
+    if not ahead.any():
+        return math.nan
+    head = int(np.where(ahead, trace.position_m[0], -np.inf).argmax())
+    whole = trace.alive[:, head]
+    varied = float(trace.speed_mps[whole, head].std())
+    return float(trace.speed_mps[whole, EGO].std()) / varied if varied > 0.1 else math.nan
 
 
 def measure(trace: EpisodeTrace) -> EpisodeMetrics:
@@ -166,6 +217,11 @@ def measure(trace: EpisodeTrace) -> EpisodeMetrics:
     beacons = int(trace.beacons_received.sum() + trace.beacons_lost.sum())
     ages = trace.age_s[:, 1:][~np.isnan(trace.age_s[:, 1:])]
     jerk = np.abs(np.diff(accel)) / STEP_S
+    ttc = time_to_collision(trace.gap_m, trace.closing_speed_mps)
+    drac = decel_to_avoid_crash(trace.gap_m, trace.closing_speed_mps)
+    mdrac = modified_decel_to_avoid_crash(trace.gap_m, trace.closing_speed_mps)
+    deficit = _rss_deficit(trace)
+    time_gap = trace.gap_m[driving] / speed[driving]
     return EpisodeMetrics(
         scenario_id=trace.scenario_id,
         seed=trace.seed,
@@ -179,9 +235,21 @@ def measure(trace: EpisodeTrace) -> EpisodeMetrics:
         rear_contact=trace.end_reason == EndReason.REAR_CONTACT,
         impact_speed_mps=trace.impact_speed_mps if touched else math.nan,
         truncated=is_truncation(trace.end_reason),
-        min_ttc_s=float(time_to_collision(trace.gap_m, trace.closing_speed_mps).min()),
+        failure=trace.failure,
+        min_ttc_s=float(ttc.min()),
         min_gap_m=float(trace.gap_m.min()),
         max_required_decel_mps2=float(trace.required_decel_mps2.max()),
+        tet_s=time_exposed(ttc),
+        tit_s2=time_integrated(ttc),
+        max_drac_mps2=float(drac.max()),
+        drac_share=float((drac > DRAC_LIMIT_MPS2).mean()),
+        max_mdrac_mps2=float(mdrac.max()),
+        mdrac_share=float((mdrac > DRAC_LIMIT_MPS2).mean()),
+        rss_deficit_share=float((deficit > 0.0).mean()) if len(deficit) else math.nan,
+        max_rss_deficit_m=float(deficit.max()) if len(deficit) else math.nan,
+        min_time_gap_s=float(time_gap.min()) if len(time_gap) else math.nan,
+        hard_brakes_3=int(rises(accel < -HARD_BRAKE_LEVELS_MPS2[0]).sum()),
+        hard_brakes_4_5=int(rises(accel < -HARD_BRAKE_LEVELS_MPS2[1]).sum()),
         hazard_kind=HazardKind(trace.hazard_kind).name.lower(),
         hazard_rank=trace.hazard_rank,
         hazard_happened=hazard_happened(trace),
@@ -189,13 +257,16 @@ def measure(trace: EpisodeTrace) -> EpisodeMetrics:
         calm_steps=calm_steps,
         calm_braking_steps=calm_braking,
         calm_distance_km=float(moved_m[calm(trace)].sum()) / 1000.0,
+        peak_added_decel_mps2=_peak_added(trace),
         hazard_called=hazard_begins(trace) < trace.num_steps,
         braking_at_onset=answer.braking_at_onset,
         reacted=not math.isnan(answer.from_onset_s),
         reaction_from_onset_s=answer.from_onset_s,
         reaction_from_reception_s=answer.from_reception_s,
         jerk_p95_mps3=float(np.percentile(jerk, 95)) if len(jerk) else math.nan,
-        mean_time_gap_s=float((trace.gap_m[driving] / speed[driving]).mean()) if driving.any() else math.nan,
+        jerk_share=float((jerk > jerk_limit(speed[:-1])).mean()) if len(jerk) else math.nan,
+        mean_time_gap_s=float(time_gap.mean()) if len(time_gap) else math.nan,
+        head_to_tail_gain=_head_to_tail_gain(trace),
         delivery_ratio=float(trace.beacons_received.sum() / beacons) if beacons else math.nan,
         age_p95_s=float(np.percentile(ages, 95)) if len(ages) else math.nan,
     )

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from roadsense.convoy.trace import hazard_happened
-from roadsense.evaluation.metrics import calm, false_brakes, hazard_begins, measure, reaction, time_to_collision
+from roadsense.evaluation.metrics import calm, false_brakes, hazard_begins, measure, reaction
+from roadsense.evaluation.surrogates import time_to_collision
 
 from .traces import braking_hazard, pulse, trace
 
