@@ -70,4 +70,4 @@ def test_gain_compares_the_speeds_of_tail_and_head():
 
 
 def test_a_failed_episode_says_why():
-    assert measure(trace(failure="the action at step 3 is not a number")).failure.startswith("the action")
+    assert measure(trace()._replace(failure="the action at step 3 is not a number")).failure.startswith("the action")
