@@ -116,11 +116,12 @@ def _pipeline(arguments: list[str]) -> None:
     run_pipeline(_parse(PipelineConfig, "pipeline", arguments))
 
 
-def _evaluate(arguments: list[str]) -> None:
+def _evaluate(arguments: list[str]) -> int:
     """Plays policies over a fixed list of episodes and shows them in one table."""
     from roadsense.evaluation.evaluate import EvaluationConfig, evaluate, find_policy
-    from roadsense.evaluation.summary import table, write_episodes
-    from roadsense.files import refuse_unwritable, write_json
+    from roadsense.evaluation.journal import write_episodes
+    from roadsense.evaluation.summary import table
+    from roadsense.files import refuse_unwritable, write_json, write_text
 
     @dataclass(frozen=True, kw_only=True)
     class Evaluate(EvaluationConfig):
@@ -132,6 +133,8 @@ def _evaluate(arguments: list[str]) -> None:
         """Where to write all figures."""
         csv: Path | None = None
         """Where to write one row an episode."""
+        out: Path | None = None
+        """A folder for all of it, where an evaluation that was stopped goes on."""
 
     asked = _parse(Evaluate, "evaluate", arguments)
     if not asked.policy:
@@ -143,12 +146,19 @@ def _evaluate(arguments: list[str]) -> None:
         if file is not None:
             refuse_unwritable(file)
     config = EvaluationConfig(**{one.name: getattr(asked, one.name) for one in dataclasses.fields(EvaluationConfig)})
-    result = evaluate(policies, config)
-    print(table(result.summaries))
+    result = evaluate(policies, config, folder=asked.out)
+    shown = table(result.summaries)
+    print(shown)
     if asked.json is not None:
         write_json(asked.json, result.document())
     if asked.csv is not None:
         write_episodes(asked.csv, result.rows)
+    if asked.out is not None:
+        write_text(asked.out / "table.txt", shown + "\n")
+        write_json(asked.out / "evaluation.json", result.document())
+    for problem in result.problems:
+        print(f"roadsense: {problem}", file=sys.stderr)
+    return EXIT_ERROR if result.problems else EXIT_OK
 
 
 def _taken(flag: str, arguments: list[str], default: str) -> tuple[str, list[str]]:

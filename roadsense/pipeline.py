@@ -166,7 +166,8 @@ class Pipeline:
 
     def _evaluate(self) -> dict[str, Any]:
         from roadsense.evaluation.evaluate import EvaluationConfig, evaluate
-        from roadsense.evaluation.summary import table, write_episodes
+        from roadsense.evaluation.journal import write_episodes
+        from roadsense.evaluation.summary import table
         from roadsense.policies.baselines import BASELINES, make_baseline
         from roadsense.policies.runtime import load_policy
 

@@ -3,44 +3,104 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from roadsense.convoy.player import Player
+from roadsense.convoy.core import ConvoyWorlds, WorldsConfig
+from roadsense.convoy.player import radio_of
+from roadsense.convoy.source import open_source
 from roadsense.convoy.world import MAX_PEERS
 from roadsense.errors import UsageError
-from roadsense.evaluation.metrics import EpisodeMetrics, measure
-from roadsense.evaluation.rollout import EVALUATION_SEED, play
-from roadsense.evaluation.summary import summarise
+from roadsense.evaluation.journal import Journal, Row
+from roadsense.evaluation.metrics import EVENTS_VERSION, measure
+from roadsense.evaluation.rollout import EVALUATION_SEED, episodes_of, play_all
+from roadsense.evaluation.suites import Bucket, Suite, read_suite
+from roadsense.evaluation.summary import summarise, tally
 from roadsense.policies.base import Policy
 from roadsense.policies.baselines import BASELINES, make_baseline
 from roadsense.policies.runtime import load_policy
 from roadsense.progress import progress_bar
-from roadsense.runs import environment
+from roadsense.runs import environment, made_with
+from roadsense.traffic.engines import choose_engine, make_traffic
+
+LISTED_EPISODES = 100
+"""How many episodes of a split are played where nobody says."""
+
+_NATIVE_WORLDS = 256
+"""Worlds of the native engine that are played together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
     """What is evaluated on."""
 
+    suite: str | None = None
+    """A suite by name or file, instead of a split of a dataset; it states its episodes and radios itself."""
     dataset_dir: str | None = None
     """Root of a dataset; None: the built-in scenarios."""
     split: str = "eval"
     """Which of its lists is walked."""
-    episodes: int = 100
-    """How many episodes each policy plays."""
+    episodes: int | None = None
+    """How many episodes of it each policy plays; None: 100."""
     radio: str | None = None
     """Radio parameters instead of the dataset's."""
     engine: str = "sumo"
     """Who moves the cars: ``sumo`` (the reference), ``native``, ``auto`` or ``traci``."""
+    confirm: int = 0
+    """So many episodes of each policy, evenly spread, are played once more on SUMO and must come out the same."""
     max_peers: int = MAX_PEERS
     """Cars that a world has room for beside V001."""
 
     def __post_init__(self) -> None:
-        if self.episodes < 1:
+        if self.episodes is not None and self.episodes < 1:
             raise UsageError(f"episodes is {self.episodes}; it must be at least 1.")
+        if self.confirm < 0:
+            raise UsageError(f"confirm is {self.confirm}; it must be at least 0.")
+        if self.suite is not None:
+            for name in ("dataset_dir", "episodes", "radio"):
+                if getattr(self, name) is not None:
+                    raise UsageError(f"{name} does not go with a suite, which states that itself; leave one out.")
+
+
+class EpisodeList:
+    """The episodes that every policy plays.
+
+    Attributes:
+        episodes: in order.
+        buckets: of a suite; none of a split.
+        identity: which list that is, for a result.
+    """
+
+    def __init__(self, config: EvaluationConfig) -> None:
+        self.suite: Suite | None = None
+        self.buckets: Sequence[Bucket] = ()
+        self.identity: dict[str, Any] = {"suite": None, "dataset_digest": None}
+        if config.suite is not None:
+            self.suite = read_suite(config.suite)
+            self.episodes, self.buckets = self.suite.episodes, self.suite.buckets
+            spec = self.suite.spec
+            self.identity["suite"] = {"name": spec.name, "version": spec.version, "digest": self.suite.digest}
+        else:
+            source = open_source(dataset_dir=config.dataset_dir, split=config.split)
+            radio = radio_of(config.radio, source)
+            count = LISTED_EPISODES if config.episodes is None else config.episodes
+            self.episodes = list(itertools.islice(episodes_of(source, radio), count))
+            self.identity["dataset_digest"] = source.digest
+        radios = {episode.radio.name: episode.radio.digest for episode in self.episodes}
+        self.identity |= {"radios": radios, "root_seed": EVALUATION_SEED, "episodes": len(self.episodes)}
+        self._bucket_of = {index: bucket.name for bucket in self.buckets for index in bucket.episodes}
+
+    def row(self, policy: str, index: int, metrics: Any) -> Row:
+        """The row of an episode's metrics."""
+        return Row(policy, index, self.episodes[index].radio.name, self._bucket_of.get(index, ""), metrics)
+
+    def close(self) -> None:
+        """Removes what a suite wrote."""
+        if self.suite is not None:
+            self.suite.close()
 
 
 @dataclass
@@ -48,26 +108,39 @@ class Evaluation:
     """Episodes and summaries by policy, in the order they were played."""
 
     config: EvaluationConfig
-    dataset_digest: str | None = None
-    radio: str = ""
-    radio_digest: str = ""
+    identity: dict[str, Any] = field(default_factory=dict)
     engine: str = ""
-    rows: list[tuple[str, EpisodeMetrics]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     summaries: list[dict[str, Any]] = field(default_factory=list)
+    """One a policy and radio."""
+    policies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By name: what it is, its figures over all episodes and by bucket."""
 
     def document(self) -> dict[str, Any]:
         """The evaluation as it goes into a JSON file."""
         return {
-            "schema_version": 1,
+            "schema_version": 2,
             "config": dataclasses.asdict(self.config),
-            "dataset_digest": self.dataset_digest,
-            "radio": self.radio,
-            "radio_digest": self.radio_digest,
+            **self.identity,
             "engine": self.engine,
-            "root_seed": EVALUATION_SEED,
+            "events_version": EVENTS_VERSION,
             "environment": environment(),
-            "policies": {summary["policy"]: summary for summary in self.summaries},
+            "policies": self.policies,
         }
+
+    @property
+    def problems(self) -> list[str]:
+        """What makes the evaluation worth nothing, a sentence each: empty buckets, engines that disagree."""
+        found = []
+        for name, policy in self.policies.items():
+            for bucket in policy["buckets"]:
+                if bucket["n"] == 0:
+                    found.append(
+                        f"bucket {bucket['bucket']} has no valid episode of {name}; the suite needs more of it."
+                    )
+            for episode in policy["confirmed"]["differing"]:
+                found.append(f"episode {episode} of {name} comes out otherwise on SUMO; do not trust the other engine.")
+        return found
 
 
 def _identity(policy: Policy) -> dict[str, Any]:
@@ -87,39 +160,93 @@ def find_policy(name_or_path: str) -> Policy:
     return load_policy(Path(name_or_path))
 
 
-def evaluate(policies: Sequence[Policy], config: EvaluationConfig, *, progress: bool = True) -> Evaluation:
+def evaluate(
+    policies: Sequence[Policy], config: EvaluationConfig, *, folder: Path | None = None, progress: bool = True
+) -> Evaluation:
     """Plays every policy over the same episodes of the fixed list.
 
     Args:
         policies: whose names are the keys of the result.
-        config: dataset, split, number of episodes.
+        config: suite or split, and how it is played.
+        folder: where episodes are kept as they end; an evaluation that was stopped goes on there.
         progress: whether to show a bar on stderr.
 
     Raises:
         UsageError: two policies have one name.
+        InputMismatchError: the folder holds another evaluation.
         RoadsenseError: something cannot be played; see :class:`roadsense.convoy.env.ConvoyEnv`.
     """
     names = [policy.name for policy in policies]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"two policies are named {twice[0]!r}; name one once, or rename its folder.")
-    result = Evaluation(config)
-    with progress_bar(len(policies) * config.episodes, "episode", visible=progress) as bar:
-        for policy in policies:
-            bar.set_description(policy.name, refresh=False)
-            player = Player(
-                1, dataset_dir=config.dataset_dir, split=config.split, radio=config.radio, engine=config.engine,
-                control=policy.control, max_peers=config.max_peers,
-                messages_per_peer=policy.messages_per_peer,
-            )  # fmt: skip
-            try:
-                result.dataset_digest = player.source.digest
-                result.radio, result.radio_digest = player.params.name, player.params.digest
-                result.engine = player.engine
-                traces = play(policy, player, config.episodes, on_episode=lambda: bar.update() and None)
-                episodes = [measure(trace) for trace in traces]
-            finally:
-                player.close()
-            result.rows += [(policy.name, episode) for episode in episodes]
-            result.summaries.append({**_identity(policy), **summarise(policy.name, episodes)})
+    listed = EpisodeList(config)
+    try:
+        engine = choose_engine(
+            config.engine, list({id(one.scenario): one.scenario for one in listed.episodes}.values())
+        )
+        identity = {**listed.identity, "engine": engine, "events_version": EVENTS_VERSION, "made_with": made_with(),
+                    "policies": {policy.name: _identity(policy) for policy in policies}}  # fmt: skip
+        journal = Journal(folder, identity)
+        result = Evaluation(config, listed.identity, engine)
+        with progress_bar(len(policies) * len(listed.episodes), "episode", visible=progress) as bar, journal:
+            for policy in policies:
+                bar.set_description(policy.name, refresh=False)
+                rows = journal.rows_of(policy.name)
+                bar.update(len(rows))
+                rest = range(len(rows), len(listed.episodes))
+                for row in _played(policy, listed, rest, config, engine):
+                    journal.add(row)
+                    bar.update()
+                    rows.append(row)
+                result.rows += rows
+                _conclude(result, policy, listed, rows)
+    finally:
+        listed.close()
     return result
+
+
+def _played(
+    policy: Policy, listed: EpisodeList, which: Sequence[int], config: EvaluationConfig, engine: str
+) -> Iterator[Row]:
+    """Rows of some of the listed episodes."""
+    if not which:
+        return
+    count = min(_NATIVE_WORLDS, len(which)) if engine == "native" else 1
+    settings = WorldsConfig(
+        control=policy.control, max_peers=config.max_peers, messages_per_peer=policy.messages_per_peer
+    )
+    worlds = ConvoyWorlds(settings, make_traffic(engine, count, config.max_peers + 1))
+    try:
+        traces = play_all(policy, worlds, (listed.episodes[index] for index in which))
+        for index, trace in zip(which, traces, strict=True):
+            yield listed.row(policy.name, index, measure(trace))
+    finally:
+        worlds.close()
+
+
+def _conclude(result: Evaluation, policy: Policy, listed: EpisodeList, rows: Sequence[Row]) -> None:
+    """Adds the figures of a policy's rows to a result."""
+    config = result.config
+    confirmed: list[int] = []
+    differing: list[int] = []
+    if config.confirm and result.engine != "sumo":
+        step = max(1, len(rows) // config.confirm)
+        confirmed = list(range(0, len(rows), step))[: config.confirm]
+        again = _played(policy, listed, confirmed, config, "sumo")
+        differing = [row.episode for row in again if not row.same_as(rows[row.episode])]
+    radios = {row.radio: None for row in rows}
+    by_radio = {
+        radio: summarise(policy.name, [row.metrics for row in rows if row.radio == radio], radio) for radio in radios
+    }
+    result.summaries += by_radio.values()
+    overall = summarise(policy.name, [row.metrics for row in rows])
+    result.policies[policy.name] = {
+        **_identity(policy),
+        **(overall if len(by_radio) > 1 else next(iter(by_radio.values()))),
+        "radios": by_radio,
+        "buckets": [
+            tally(bucket.name, [rows[index].metrics for index in bucket.episodes]) for bucket in listed.buckets
+        ],
+        "confirmed": {"engine": "sumo", "episodes": confirmed, "differing": differing},
+    }

@@ -11,6 +11,7 @@ import numpy as np
 from roadsense.convoy.core import ConvoyWorlds
 from roadsense.convoy.observation import Observation
 from roadsense.convoy.player import Player
+from roadsense.convoy.source import ScenarioSource
 from roadsense.convoy.trace import EpisodeTrace, TraceRecorder
 from roadsense.episode_spec import EpisodeSpec
 from roadsense.espnow.params import RadioParams
@@ -33,17 +34,15 @@ class Episode(NamedTuple):
     randomise_radio: bool = False
 
 
-def episodes_of(player: Player, root_seed: int = EVALUATION_SEED) -> Iterator[Episode]:
-    """The endless list of a player's episodes.
+def episodes_of(source: ScenarioSource, radio: RadioParams, root_seed: int = EVALUATION_SEED) -> Iterator[Episode]:
+    """The endless list of a source's episodes.
 
-    Episode k plays the k-th scenario of the player's list (around again past its end) under the k-th seed below
-    ``root_seed``, so every policy meets the same episodes.
+    Episode k plays the k-th scenario of the list (around again past its end) under the k-th seed below ``root_seed``,
+    so every policy meets the same episodes.
     """
     for index in itertools.count():
         seed = episode_seed(root_seed, index)
-        yield Episode(
-            player.source.pick(seed, index), seed, player.params, randomise_radio=player.source.randomise_radio
-        )
+        yield Episode(source.pick(seed, index), seed, radio, randomise_radio=source.randomise_radio)
 
 
 def play(
@@ -56,7 +55,7 @@ def play(
     on_episode: Callable[[], None] | None = None,
 ) -> Iterator[EpisodeTrace]:
     """Yields the traces of the first ``episodes`` of :func:`episodes_of`; further arguments as for :func:`play_all`."""
-    stated = itertools.islice(episodes_of(player, root_seed), episodes)
+    stated = itertools.islice(episodes_of(player.source, player.params, root_seed), episodes)
     return play_all(policy, player.worlds, stated, observations=observations, on_episode=on_episode)
 
 

@@ -131,9 +131,17 @@ class Suite:
 
     def __init__(self, spec: SuiteSpec, where: str) -> None:
         self.spec = spec
+        self.episodes: list[Episode] = []
+        self.buckets: list[Bucket] = []
         self._folder = tempfile.TemporaryDirectory(prefix=f"roadsense-{spec.name}-")
-        root = Path(self._folder.name)
-        pools = self._scenarios(root)
+        try:
+            self._make(Path(self._folder.name), where)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self, root: Path, where: str) -> None:
+        spec, pools = self.spec, self._scenarios(root)
         files = sorted(file for file in root.rglob("*") if file.is_file())
         self.scenarios_digest = tree_digest((file.relative_to(root).as_posix(), file_digest(file)) for file in files)
         if spec.scenarios_digest not in (None, self.scenarios_digest):
@@ -143,8 +151,6 @@ class Suite:
                 " this digest."
             )
         self.digest = canonical_digest({"spec": spec.model_dump(mode="json"), "scenarios": self.scenarios_digest})
-        self.episodes: list[Episode] = []
-        self.buckets: list[Bucket] = []
         self._fill(pools, where)
 
     @property

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from roadsense.evaluation.metrics import COLUMNS, EVENTS_VERSION, EpisodeMetrics
-from roadsense.files import write_text
+from roadsense.evaluation.metrics import EVENTS_VERSION, EpisodeMetrics
+from roadsense.evaluation.surrogates import TTC_LEVELS_S
 from roadsense.statistics import CONFIDENCE, clopper_pearson, cluster_bootstrap
 
 
@@ -48,13 +45,15 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     return {"n": len(known), **{name: _number(float(q)) for name, q in zip(names, [*low, *high], strict=True)}}
 
 
-def summarise(policy: str, episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
-    """Aggregates the episodes of one policy.
+def summarise(policy: str, episodes: Sequence[EpisodeMetrics], radio: str = "") -> dict[str, Any]:
+    """Aggregates the episodes of one policy, under one radio or all.
 
     Proportions carry exact Clopper–Pearson bounds, ratios a bootstrap interval by scenario, both at 95 %. Invalid
-    episodes (peers touched) are counted and left out of everything else.
+    episodes (peers touched) are counted and left out of everything else. Failed ones (broken off by the policy) are
+    counted, named by their seeds, and taken as collisions.
     """
     valid = [episode for episode in episodes if episode.valid]
+    failed = [episode for episode in valid if episode.failure]
     hazards = [episode for episode in valid if episode.hazard_happened]
     planned = [episode for episode in valid if episode.hazard_kind != "none"]
     called = [episode for episode in hazards if episode.hazard_called]
@@ -62,18 +61,34 @@ def summarise(policy: str, episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]
     ones = [1.0] * len(valid)
     return {
         "policy": policy,
+        "radio": radio,
         "events_version": EVENTS_VERSION,
         "confidence": CONFIDENCE,
         "episodes": len(valid),
         "invalid_episodes": len(episodes) - len(valid),
+        "failed_episodes": [f"{episode.scenario_id} seed {episode.seed}: {episode.failure}" for episode in failed],
         "average_reward": _ratio(valid, [episode.total_reward for episode in valid], ones),
-        "collisions": _proportion([episode.collision for episode in valid]),
-        "collisions_in_hazards": _proportion([episode.collision for episode in hazards]),
-        "collisions_without_hazard": _proportion([episode.collision for episode in free]),
+        "collisions": _proportion([_crashed(episode) for episode in valid]),
+        "collisions_in_hazards": _proportion([_crashed(episode) for episode in hazards]),
+        "collisions_without_hazard": _proportion([_crashed(episode) for episode in free]),
         "rear_contacts": _proportion([episode.rear_contact for episode in valid]),
         "truncations": _proportion([episode.truncated for episode in valid]),
         "impact_speed_mps": _spread([episode.impact_speed_mps for episode in valid]),
         "min_ttc_s": _spread([episode.min_ttc_s for episode in valid]),
+        "ttc_below": {
+            f"{level:g} s": _proportion([episode.min_ttc_s < level for episode in valid]) for level in TTC_LEVELS_S
+        },
+        "tet_s": _mean(valid, "tet_s"),
+        "tit_s2": _mean(valid, "tit_s2"),
+        "max_drac_mps2": _spread([episode.max_drac_mps2 for episode in valid]),
+        "drac_share": _mean(valid, "drac_share"),
+        "max_mdrac_mps2": _spread([episode.max_mdrac_mps2 for episode in valid]),
+        "mdrac_share": _mean(valid, "mdrac_share"),
+        "rss_deficit_share": _mean(valid, "rss_deficit_share"),
+        "max_rss_deficit_m": _spread([episode.max_rss_deficit_m for episode in valid]),
+        "min_time_gap_s": _spread([episode.min_time_gap_s for episode in valid]),
+        "hard_brakes_3_per_km": _per_km(valid, "hard_brakes_3"),
+        "hard_brakes_4_5_per_km": _per_km(valid, "hard_brakes_4_5"),
         "hazards_planned": len(planned),
         "hazards_happened": len(hazards),
         "false_brakes_per_calm_km": _ratio(
@@ -85,6 +100,7 @@ def summarise(policy: str, episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]
         "calm_braking_share": _ratio(
             valid, [episode.calm_braking_steps for episode in valid], [episode.calm_steps for episode in valid]
         ),
+        "peak_added_decel_mps2_without_hazard": _spread([episode.peak_added_decel_mps2 for episode in free]),
         "distance_km": sum(episode.distance_km for episode in valid),
         "calm_distance_km": sum(episode.calm_distance_km for episode in valid),
         "reaction_from_onset_s": _spread([episode.reaction_from_onset_s for episode in called]),
@@ -92,10 +108,34 @@ def summarise(policy: str, episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]
         "braking_at_onset": _proportion([episode.braking_at_onset for episode in called]),
         "never_reacted": _proportion([not (episode.reacted or episode.braking_at_onset) for episode in called]),
         "jerk_p95_mps3": _spread([episode.jerk_p95_mps3 for episode in valid]),
+        "jerk_share": _mean(valid, "jerk_share"),
+        "head_to_tail_gain": _spread([episode.head_to_tail_gain for episode in valid]),
         "time_gap_s": _spread([episode.mean_time_gap_s for episode in valid]),
         "delivery_ratio": _spread([episode.delivery_ratio for episode in valid]),
         "age_p95_s": _spread([episode.age_p95_s for episode in valid]),
     }
+
+
+def tally(bucket: str, episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
+    """What happened in a bucket; ``n`` are its valid episodes whose hazard, where one was planned, really happened."""
+    counted = [one for one in episodes if one.valid and (one.hazard_happened or one.hazard_kind == "none")]
+    return {"bucket": bucket, "n": len(counted), "collisions": sum(map(_crashed, counted))}
+
+
+def _crashed(episode: EpisodeMetrics) -> bool:
+    return episode.collision or bool(episode.failure)
+
+
+def _mean(episodes: Sequence[EpisodeMetrics], name: str) -> dict[str, Any]:
+    """Mean over the episodes that show the quantity."""
+    known = [episode for episode in episodes if not math.isnan(getattr(episode, name))]
+    return _ratio(known, [getattr(episode, name) for episode in known], [1.0] * len(known))
+
+
+def _per_km(episodes: Sequence[EpisodeMetrics], name: str) -> dict[str, Any]:
+    return _ratio(
+        episodes, [getattr(episode, name) for episode in episodes], [episode.distance_km for episode in episodes]
+    )
 
 
 def _interval(figure: dict[str, Any], key: str, digits: int) -> str:
@@ -121,15 +161,17 @@ _NOTES = (
 
 def table(summaries: Sequence[dict[str, Any]]) -> str:
     """The summaries as text, one policy a line, with n and 95 % intervals."""
-    heads = ("policy", "reward", "collisions in hazards k/n [%]", "all k/n", "impact m/s", "min TTC s",
-             "false brakes /calm km", "reaction s", "already", "never", "rear", "invalid")  # fmt: skip
-    rows = [heads]
+    radios = len({one["radio"] for one in summaries}) > 1
+    heads = ("policy", "radio", "reward", "collisions in hazards k/n [%]", "all k/n", "impact m/s", "min TTC s",
+             "false brakes /calm km", "reaction s", "already", "never", "rear", "invalid", "failed")  # fmt: skip
+    rows: list[tuple[str, ...]] = [heads]
     for one in summaries:
         hit, every, rear = one["collisions_in_hazards"], one["collisions"], one["rear_contacts"]
         already, never = one["braking_at_onset"], one["never_reacted"]
         bounds = f" [{100 * hit['low']:.1f}, {100 * hit['high']:.1f}]" if hit["n"] else ""
         rows.append((
             one["policy"],
+            one["radio"],
             _interval(one["average_reward"], "value", 1),
             f"{hit['count']}/{hit['n']}{bounds}",
             f"{every['count']}/{every['n']}",
@@ -141,20 +183,11 @@ def table(summaries: Sequence[dict[str, Any]]) -> str:
             f"{never['count']}/{never['n']}",
             f"{rear['count']}/{rear['n']}",
             str(one["invalid_episodes"]),
+            str(len(one["failed_episodes"])),
         ))  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+    if not radios:
+        rows = [(row[0], *row[2:]) for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join([*lines, *_NOTES])
-
-
-def write_episodes(path: Path, rows: Sequence[tuple[str, EpisodeMetrics]]) -> None:
-    """Writes (policy, episode) rows as ``episodes.csv``, beside and renamed."""
-    import io
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("policy", *COLUMNS))
-    for policy, episode in rows:
-        writer.writerow((policy, *dataclasses.astuple(episode)))
-    write_text(path, text.getvalue())

@@ -49,7 +49,7 @@ def test_evaluating_twice_gives_the_same_figures():
     config = EvaluationConfig(episodes=3)
     found = [evaluate([make_baseline("random")], config, progress=False).document() for _ in range(2)]
     assert found[0] == found[1]
-    assert found[0]["radio"] == "convoy"
+    assert list(found[0]["radios"]) == ["convoy"]
 
 
 def test_both_engines_give_the_same_figures():

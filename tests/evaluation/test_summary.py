@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from roadsense.errors import RoadsenseError
-from roadsense.evaluation.metrics import COLUMNS, measure
-from roadsense.evaluation.summary import summarise, table, write_episodes
+from roadsense.evaluation.journal import HEAD, Row, write_episodes
+from roadsense.evaluation.metrics import measure
+from roadsense.evaluation.summary import summarise, table
 
 from .traces import braking_hazard, pulse, trace
 
@@ -37,8 +38,12 @@ def test_invalid_episodes_are_counted_and_left_out_of_everything_else():
 
 def test_every_figure_has_its_n():
     found = summarise("mine", episodes())
-    plain = {"policy", "events_version", "confidence", "episodes", "invalid_episodes", "hazards_planned",
-             "hazards_happened", "distance_km", "calm_distance_km"}  # fmt: skip
+    for name, below in found.pop("ttc_below").items():
+        assert below["n"] == 3, name
+    plain = {
+        "policy", "radio", "failed_episodes", "events_version", "confidence", "episodes", "invalid_episodes",
+        "hazards_planned", "hazards_happened", "distance_km", "calm_distance_km",
+    }  # fmt: skip
     for name in set(found) - plain:
         assert "n" in found[name], name
     for name in ("collisions", "truncations", "never_reacted", "average_reward", "false_brakes_per_calm_km"):
@@ -76,10 +81,10 @@ def test_the_table_shows_counts_with_n_and_bounds():
 
 def test_episodes_csv_has_one_row_an_episode(tmp_path):
     path = tmp_path / "episodes.csv"
-    write_episodes(path, [("mine", one) for one in episodes()])
+    write_episodes(path, [Row("mine", number, "convoy", "", one) for number, one in enumerate(episodes())])
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == ("policy", *COLUMNS)
+    assert tuple(rows[0]) == HEAD
     assert [row["scenario_id"] for row in rows] == ["a", "b", "c", "d"]
     assert [row["collision"] for row in rows] == ["True", "False", "False", "False"]
 

@@ -1,0 +1,162 @@
+import csv
+
+import numpy as np
+import pytest
+
+from roadsense.cli import main
+from roadsense.errors import InputMismatchError, UsageError
+from roadsense.evaluation.evaluate import EvaluationConfig, evaluate
+from roadsense.evaluation.journal import EPISODES_NAME, HEAD
+from roadsense.policies.baselines import make_baseline
+
+from .test_suites import file_of
+
+pytestmark = pytest.mark.usefixtures("require_sumo")
+
+
+def suite_config(tmp_path, **changes):
+    return EvaluationConfig(suite=file_of(tmp_path), engine="native", max_peers=2, **changes)
+
+
+def texts(result):
+    return [row.cells() for row in result.rows]
+
+
+class Stopping:
+    """A policy that is stopped by Ctrl-C after some decisions."""
+
+    def __init__(self, name, decisions):
+        self._inner, self._left = make_baseline(name), decisions
+        self.name, self.control, self.privileged = name, self._inner.control, self._inner.privileged
+        self.messages_per_peer, self.origin = 1, {}
+
+    def reset(self, chosen, seeds):
+        self._inner.reset(chosen, seeds)
+
+    def act(self, observation, truth):
+        self._left -= 1
+        if self._left < 0:
+            raise KeyboardInterrupt
+        return self._inner.act(observation, truth)
+
+
+class Broken(Stopping):
+    """Gives no number in one world from its 30th decision on."""
+
+    def act(self, observation, truth):
+        actions = super().act(observation, truth)
+        if self._left < 10_000 - 30:
+            actions[0] = np.nan
+        return actions
+
+
+def test_a_suite_gives_one_row_an_episode_and_figures_by_radio_and_bucket(tmp_path):
+    result = evaluate([make_baseline("none"), make_baseline("oracle")], suite_config(tmp_path), progress=False)
+    assert len(result.rows) == 2 * 36
+    assert [(one["policy"], one["radio"]) for one in result.summaries] == [
+        ("none", "ideal"), ("none", "convoy"), ("oracle", "ideal"), ("oracle", "convoy")
+    ]  # fmt: skip
+    found = result.document()
+    assert found["suite"]["name"] == "small" and len(found["suite"]["digest"]) == 64
+    none = found["policies"]["none"]
+    assert [bucket["n"] for bucket in none["buckets"]] == [3] * 12
+    assert none["collisions"]["n"] == 36 and none["radios"]["ideal"]["collisions"]["n"] == 18
+    assert none["collisions"]["count"] == sum(bucket["collisions"] for bucket in none["buckets"]) > 20
+    assert found["policies"]["oracle"]["collisions"]["count"] == 0
+    assert result.problems == []
+    # without assistance the radio changes nothing
+    ideal = [row.metrics for row in result.rows if row.policy == "none" and row.radio == "ideal"]
+    convoy = [row.metrics for row in result.rows if row.policy == "none" and row.radio == "convoy"]
+    assert [one.min_gap_m for one in ideal] == [one.min_gap_m for one in convoy]
+
+
+def test_a_sample_on_sumo_agrees(tmp_path):
+    result = evaluate([make_baseline("v2v_tuned")], suite_config(tmp_path, confirm=4), progress=False)
+    confirmed = result.policies["v2v_tuned"]["confirmed"]
+    assert confirmed == {"engine": "sumo", "episodes": [0, 9, 18, 27], "differing": []}
+
+
+def test_engines_that_disagree_are_named(tmp_path, monkeypatch):
+    from roadsense.traffic import native
+
+    advance = native.NativeTraffic.advance
+
+    def pushed(self, next_speeds, steered, active):
+        advance(self, next_speeds, steered, active)
+        self.state.speed_mps[:, 1] += 1e-12
+
+    monkeypatch.setattr(native.NativeTraffic, "advance", pushed)
+    result = evaluate([make_baseline("v2v_tuned")], suite_config(tmp_path, confirm=2), progress=False)
+    assert len(result.problems) == 2 and "comes out otherwise on SUMO" in result.problems[0]
+
+
+def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path):
+    whole = evaluate([make_baseline("none"), make_baseline("v2v_tuned")], suite_config(tmp_path), progress=False)
+    folder = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(
+            [make_baseline("none"), Stopping("v2v_tuned", 270)], suite_config(tmp_path), folder=folder, progress=False
+        )
+    kept = len((folder / EPISODES_NAME).read_text().splitlines()) - 1
+    assert 36 <= kept < 72
+    with (folder / EPISODES_NAME).open("a") as file:
+        file.write("v2v_tuned,99,torn")  # as a killed process leaves it
+    resumed = evaluate(
+        [make_baseline("none"), make_baseline("v2v_tuned")], suite_config(tmp_path), folder=folder, progress=False
+    )
+    assert texts(resumed) == texts(whole)
+    assert resumed.summaries == whole.summaries
+    with (folder / EPISODES_NAME).open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert tuple(rows[0]) == HEAD and rows[1:] == texts(whole)
+
+
+def test_another_evaluation_in_the_folder_is_refused(tmp_path):
+    folder = tmp_path / "out"
+    evaluate([make_baseline("none")], suite_config(tmp_path), folder=folder, progress=False)
+    with pytest.raises(InputMismatchError, match=r"another evaluation \(it differs in policies\)"):
+        evaluate([make_baseline("oracle")], suite_config(tmp_path), folder=folder, progress=False)
+    (folder / "identity.json").unlink()
+    with pytest.raises(InputMismatchError, match="not what it was made from"):
+        evaluate([make_baseline("none")], suite_config(tmp_path), folder=folder, progress=False)
+
+
+def test_an_action_that_is_no_number_fails_its_episode_and_no_other(tmp_path):
+    result = evaluate([Broken("oracle", 10_000)], suite_config(tmp_path), progress=False)
+    (summary,) = [result.policies["oracle"]]
+    failed = [row for row in result.rows if row.metrics.failure]
+    assert len(failed) == 1 and len(result.rows) == 36
+    assert failed[0].metrics.failure == "the action at step 30 is not a number"
+    assert summary["failed_episodes"] == [
+        f"{failed[0].metrics.scenario_id} seed {failed[0].metrics.seed}: the action at step 30 is not a number"
+    ]
+    assert summary["collisions"]["count"] == 1  # a policy that gives up is not safe
+
+
+def test_a_bucket_whose_hazard_never_happened_is_named(tmp_path):
+    result = evaluate([make_baseline("none")], suite_config(tmp_path), progress=False)
+    result.policies["none"]["buckets"][3]["n"] = 0
+    assert result.problems == [
+        "bucket peers=1 rank=1 release=released radio=convoy has no valid episode of none; the suite needs more of it."
+    ]
+
+
+def test_what_a_suite_states_cannot_be_asked_for(tmp_path):
+    for name, value in (("episodes", 3), ("radio", "ideal"), ("dataset_dir", "x")):
+        with pytest.raises(UsageError, match=f"{name} does not go with a suite"):
+            EvaluationConfig(suite="matrix", **{name: value})
+
+
+def test_the_command_writes_a_folder(tmp_path, capsys):
+    asked = ["evaluate", "--suite", file_of(tmp_path), "--engine", "native", "--policy", "none", "oracle",
+             "--out", str(tmp_path / "out")]  # fmt: skip
+    assert main(asked) == 0
+    first = capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "episodes.csv", "evaluation.json", "identity.json", "table.txt"
+    }  # fmt: skip
+    assert (tmp_path / "out" / "table.txt").read_text() == first
+    assert main(asked) == 0  # all is known already
+    assert capsys.readouterr().out == first
+    assert main(["evaluate", "--suite", "matrx", "--policy", "none"]) == 2
+    assert "did you mean 'matrix'" in capsys.readouterr().err
