@@ -213,6 +213,25 @@ def _export(arguments: list[str]) -> None:
         RunFolder(asked.run).write_checksums()
 
 
+def _gate(arguments: list[str]) -> int:
+    """Judges a run: plays its suites, answers every gate, and writes the verdict into the run."""
+    from roadsense.evaluation.gates import table
+    from roadsense.evaluation.promotion import GateConfig, judge_run
+
+    @dataclass(frozen=True, kw_only=True)
+    class Gate(GateConfig):
+        """Plays the suites of a run's gates and answers every gate; exit code 3 where one fails."""
+
+        run: tyro.conf.Positional[Path]
+        """The run folder."""
+
+    asked = _parse(Gate, "gate", arguments)
+    config = GateConfig(**{one.name: getattr(asked, one.name) for one in dataclasses.fields(GateConfig)})
+    verdicts = judge_run(asked.run, config)
+    print(table(verdicts))
+    return EXIT_OK if all(verdict.passed for verdict in verdicts) else EXIT_GATE_FAILED
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verify:
     """Plays radio parameters with 2 to 8 cars, estimates them again, and judges all figures as one family."""
@@ -252,8 +271,8 @@ def _verify(arguments: list[str]) -> int:
 
 
 VERBS: dict[str, Callable[[list[str]], int | None]] = {
-    "generate": _generate, "check": _check, "train": _train, "evaluate": _evaluate, "export": _export,
-    "pipeline": _pipeline, "calibrate": _calibrate,
+    "generate": _generate, "check": _check, "train": _train, "evaluate": _evaluate, "gate": _gate,
+    "export": _export, "pipeline": _pipeline, "calibrate": _calibrate,
 }  # fmt: skip
 """Each verb parses its own arguments, imports what it needs only then, and may return an exit code."""
 

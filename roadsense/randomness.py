@@ -38,6 +38,7 @@ class Purpose(enum.IntEnum):
     RADIO_PROPAGATION = 19
     RADIO_ALARM = 20
     RADIO_RELAY = 21
+    SHUFFLE = 22
 
 
 def _splitmix64(value: int) -> int:

@@ -26,6 +26,7 @@ STATUS = "STATUS"
 CONFIG = "config.json"
 PROGRESS = "progress.json"
 COMPLETE = "complete"
+REJECTED = "rejected"
 
 _LIBRARIES = (
     "roadsense", "numpy", "scipy", "numba", "gymnasium", "libsumo", "sumolib", "pydantic", "torch", "stable-baselines3",
@@ -134,7 +135,7 @@ class RunFolder:
     @property
     def complete(self) -> bool:
         """Whether it was packaged to its last file, the checksums."""
-        return self.status == COMPLETE and (self.path / CHECKSUMS).is_file()
+        return self.status in (COMPLETE, REJECTED) and (self.path / CHECKSUMS).is_file()
 
     def begin(self, config: dict[str, Any]) -> None:
         """Makes the folder, or finds it with the same configuration.

@@ -110,6 +110,7 @@ class Evaluation:
     config: EvaluationConfig
     identity: dict[str, Any] = field(default_factory=dict)
     engine: str = ""
+    buckets: Sequence[Bucket] = ()
     rows: list[Row] = field(default_factory=list)
     summaries: list[dict[str, Any]] = field(default_factory=list)
     """One a policy and radio."""
@@ -188,7 +189,7 @@ def evaluate(
         identity = {**listed.identity, "engine": engine, "events_version": EVENTS_VERSION, "made_with": made_with(),
                     "policies": {policy.name: _identity(policy) for policy in policies}}  # fmt: skip
         journal = Journal(folder, identity)
-        result = Evaluation(config, listed.identity, engine)
+        result = Evaluation(config, listed.identity, engine, listed.buckets)
         with progress_bar(len(policies) * len(listed.episodes), "episode", visible=progress) as bar, journal:
             for policy in policies:
                 bar.set_description(policy.name, refresh=False)

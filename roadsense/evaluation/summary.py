@@ -89,6 +89,7 @@ def summarise(policy: str, episodes: Sequence[EpisodeMetrics], radio: str = "") 
         "min_time_gap_s": _spread([episode.min_time_gap_s for episode in valid]),
         "hard_brakes_3_per_km": _per_km(valid, "hard_brakes_3"),
         "hard_brakes_4_5_per_km": _per_km(valid, "hard_brakes_4_5"),
+        "num_failed": len(failed),
         "hazards_planned": len(planned),
         "hazards_happened": len(hazards),
         "false_brakes_per_calm_km": _ratio(
@@ -111,6 +112,7 @@ def summarise(policy: str, episodes: Sequence[EpisodeMetrics], radio: str = "") 
         "jerk_share": _mean(valid, "jerk_share"),
         "head_to_tail_gain": _spread([episode.head_to_tail_gain for episode in valid]),
         "time_gap_s": _spread([episode.mean_time_gap_s for episode in valid]),
+        "mean_time_gap_s": _mean(valid, "mean_time_gap_s"),
         "delivery_ratio": _spread([episode.delivery_ratio for episode in valid]),
         "age_p95_s": _spread([episode.age_p95_s for episode in valid]),
     }

@@ -1,0 +1,290 @@
+"""Gates: what a policy must show before it may be used, as data (``params/gates/*.yaml``), evaluated in order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from roadsense._data import params_dir
+from roadsense.errors import ParamsError, UsageError, explain, nearest
+from roadsense.evaluation.evaluate import Evaluation
+from roadsense.evaluation.journal import Row
+from roadsense.evaluation.summary import summarise
+from roadsense.statistics import mcnemar, paired_bootstrap
+
+RUN = "run"
+"""The policy that is judged."""
+
+SIGNIFICANT = 0.05
+
+Check = Literal["integrity", "coverage", "set_laws", "learning", "parity", "latency"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Other(_Strict):
+    """What a policy is compared with; what is left out is as in the gate."""
+
+    policy: str | None = None
+    radio: str | None = None
+
+
+class Gate(_Strict):
+    """One question; either a check, a figure within a bound, or a paired comparison of collisions."""
+
+    group: str
+    name: str
+    check: Check | None = None
+    suite: str | None = None
+    policy: str = RUN
+    radio: str | None = None
+    """None: all radios of the suite."""
+    where: dict[str, str | int | float] = {}
+    """Buckets that count, by label of an axis; empty: all."""
+    figure: str | None = None
+    """Of a summary, by dotted keys."""
+    relative_to: str | None = None
+    """Policy whose figure it is divided by."""
+    at_least: float | None = None
+    at_most: float | None = None
+    least_n: Annotated[int, Field(ge=0)] = 1
+    """Fewest episodes that the figure may rest on."""
+    may_be_empty: bool = False
+    """Passes where nothing shows the figure, as an impact speed without impacts."""
+    fewer_collisions_than: Other | None = None
+    or_no_more_by: float | None = None
+    """Also passes where the collision rate is at most so much higher (upper bound) and ``with_less`` of a figure."""
+    with_less: str | None = None
+
+    @model_validator(mode="after")
+    def _is_one_question(self) -> Gate:
+        kinds = [self.check is not None, self.figure is not None, self.fewer_collisions_than is not None]
+        if sum(kinds) != 1:
+            raise ValueError(f"gate {self.name!r} states {sum(kinds)} of check, figure, fewer_collisions_than; state one")
+        if self.figure is not None and (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"gate {self.name!r}: state at_least or at_most, one of them")
+        if self.check is None and self.suite is None:
+            raise ValueError(f"gate {self.name!r}: state the suite")
+        if (self.or_no_more_by is None) != (self.with_less is None):
+            raise ValueError(f"gate {self.name!r}: or_no_more_by and with_less belong together")
+        return self
+
+    @property
+    def policies(self) -> list[str]:
+        """All that must have played its suite."""
+        other = self.fewer_collisions_than.policy if self.fewer_collisions_than is not None else None
+        return [name for name in (self.policy, self.relative_to, other) if name is not None]
+
+    @property
+    def bound(self) -> str:
+        """In words."""
+        if self.fewer_collisions_than is not None:
+            other = self.fewer_collisions_than
+            whom = " ".join(part for part in (other.policy, f"under {other.radio}" if other.radio else None) if part)
+            spare = f", or at most {self.or_no_more_by:g} more and less of {self.with_less}" if self.with_less else ""
+            return f"fewer than {whom}{spare}"
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}"
+        return f"at most {self.at_most:g}" if self.at_most is not None else "holds"
+
+
+class GateSpec(_Strict):
+    """What a file of gates states."""
+
+    name: str
+    version: Annotated[int, Field(ge=1)]
+    about: str
+    gates: Annotated[tuple[Gate, ...], Field(min_length=1)]
+
+    def needs(self) -> dict[str, list[str]]:
+        """The policies that must play each suite, the judged one first."""
+        found: dict[str, dict[str, None]] = {}
+        for gate in self.gates:
+            if gate.suite is not None:
+                found.setdefault(gate.suite, {RUN: None}).update(dict.fromkeys(gate.policies))
+        return {suite: list(names) for suite, names in found.items()}
+
+
+class Verdict(BaseModel):
+    """How a gate was answered."""
+
+    group: str
+    name: str
+    passed: bool
+    figure: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    bound: str
+    why: str = ""
+
+
+def read_gates(name_or_path: str) -> GateSpec:
+    """Reads gates by name, or any ``.yaml`` file by path.
+
+    Raises:
+        UsageError: no gates have that name.
+        ParamsError: the file does not parse or states something impossible.
+    """
+    known = sorted(path.stem for path in (params_dir() / "gates").glob("*.yaml"))
+    is_file = "/" in name_or_path or name_or_path.endswith((".yaml", ".yml"))
+    if not is_file and name_or_path not in known:
+        raise UsageError(f"gates {name_or_path!r} are unknown; {nearest(name_or_path, known)}")
+    path = Path(name_or_path) if is_file else params_dir() / "gates" / f"{name_or_path}.yaml"
+    try:
+        return GateSpec.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read ({error.strerror}); give a file of gates.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ParamsError(f"{path}: is no YAML ({str(error).splitlines()[0]}); correct it.") from None
+    except ValidationError as error:
+        raise ParamsError(f"{path}: {explain(error, GateSpec)}. Correct it.") from None
+
+
+class Judge:
+    """Answers gates from evaluations.
+
+    Args:
+        evaluations: by suite; the judged policy's name in them is ``run_name``.
+        run_name: of the judged policy.
+        checks: verdicts of the gates that no evaluation answers, by check: (value, n, why it fails).
+    """
+
+    def __init__(
+        self,
+        evaluations: Mapping[str, Evaluation],
+        run_name: str,
+        checks: Mapping[str, tuple[float | None, int | None, str]],
+    ) -> None:
+        self._evaluations, self._run, self._checks = evaluations, run_name, checks
+
+    def judge(self, gate: Gate) -> Verdict:
+        """The verdict; whatever is missing fails."""
+        if gate.check == "coverage":
+            return self._coverage(gate)
+        if gate.check is not None:
+            value, n, why = self._checks.get(gate.check, (None, None, "was not checked"))
+            why = why or _outside(gate, value)
+            return Verdict(group=gate.group, name=gate.name, passed=not why, figure=gate.check, value=value, n=n,
+                           bound=gate.bound, why=why)  # fmt: skip
+        if gate.fewer_collisions_than is not None:
+            return self._paired(gate, gate.fewer_collisions_than)
+        return self._figure(gate)
+
+    def _named(self, policy: str) -> str:
+        return policy.replace(RUN, self._run, 1) if policy.partition(":")[0] == RUN else policy
+
+    def _rows(self, gate: Gate, policy: str, radio: str | None) -> list[Row]:
+        """Rows of the buckets that count, in order."""
+        evaluation = self._evaluations[str(gate.suite)]
+        own = [row for row in evaluation.rows if row.policy == self._named(policy)]
+        wanted = [
+            index
+            for bucket in evaluation.buckets
+            if radio in (None, bucket.radio)
+            and all(str(bucket.labels.get(axis)) == str(label) for axis, label in gate.where.items())
+            for index in bucket.episodes
+        ]
+        return [own[index] for index in wanted] if own else []
+
+    def _found(self, gate: Gate, policy: str) -> dict[str, Any]:
+        """The figure as {value, low, high, n}."""
+        rows = self._rows(gate, policy, gate.radio)
+        node: Any = summarise(policy, [row.metrics for row in rows])
+        *parents, leaf = str(gate.figure).split(".")
+        for name in parents:
+            node = node.get(name) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or leaf not in node:
+            raise ParamsError(f"gate {gate.name!r}: there is no figure {gate.figure!r}; see the keys of a summary.")
+        beside = node if parents else {"n": len(rows)}
+        return {"value": node[leaf], **{key: beside.get(key) for key in ("low", "high", "n")}}
+
+    def _figure(self, gate: Gate) -> Verdict:
+        found = self._found(gate, gate.policy)
+        value, why = found["value"], ""
+        if gate.relative_to is not None:
+            unit = self._found(gate, gate.relative_to)["value"]
+            value = value / unit if value is not None and unit else None
+            found = {**found, "low": None, "high": None}
+        if (found["n"] or 0) < gate.least_n and not gate.may_be_empty:
+            why = f"rests on {found['n'] or 0} episodes, at least {gate.least_n} are needed"
+        elif not (value is None and gate.may_be_empty):
+            why = _outside(gate, value)
+        return Verdict(group=gate.group, name=gate.name, passed=not why, figure=str(gate.figure), value=value,
+                       low=found["low"], high=found["high"], n=found["n"], bound=gate.bound, why=why)  # fmt: skip
+
+    def _coverage(self, gate: Gate) -> Verdict:
+        evaluation = self._evaluations[str(gate.suite)]
+        buckets = evaluation.policies[self._run]["buckets"]
+        empty = [bucket["bucket"] for bucket in buckets if bucket["n"] == 0]
+        why = f"bucket {empty[0]} has no episode, {len(empty)} in all" if empty else ""
+        return Verdict(
+            group=gate.group, name=gate.name, passed=not why and bool(buckets), figure="coverage",
+            value=float(min((bucket["n"] for bucket in buckets), default=0)), n=len(buckets),
+            bound="at least 1 in each", why=why,
+        )  # fmt: skip
+
+    def _paired(self, gate: Gate, than: Other) -> Verdict:
+        """Collisions of the same episodes, counted where exactly one of the two has one (exact McNemar)."""
+        own = [row.metrics for row in self._rows(gate, gate.policy, gate.radio)]
+        others = [row.metrics for row in self._rows(gate, than.policy or gate.policy, than.radio or gate.radio)]
+        valid = [(one, other) for one, other in zip(own, others, strict=False) if one.valid and other.valid]
+        mine = [one.collision or bool(one.failure) for one, _ in valid]
+        theirs = [other.collision or bool(other.failure) for _, other in valid]
+        if not valid or len(own) != len(others):
+            return Verdict(group=gate.group, name=gate.name, passed=False, figure="collisions", n=len(valid),
+                           bound=gate.bound, why="there are no pairs to compare")  # fmt: skip
+        test = mcnemar(mine, theirs)
+        low, high = paired_bootstrap(mine, theirs, [one.scenario_id for one, _ in valid])
+        difference = (sum(mine) - sum(theirs)) / len(valid)
+        said = f"{sum(mine)} against {sum(theirs)} of {len(valid)}, only one of them {test.b} against {test.c}"
+        why = "" if difference < 0.0 and test.p_value < SIGNIFICANT else f"{said}, p = {test.p_value:.3g}"
+        if why and gate.or_no_more_by is not None:
+            less = gate.model_copy(update={"figure": gate.with_less, "fewer_collisions_than": None})
+            ours, rule = (self._found(less, policy)["value"] for policy in (gate.policy, than.policy or gate.policy))
+            if high <= gate.or_no_more_by and ours is not None and rule is not None and ours < rule:
+                why = ""
+            else:
+                why += f"; {gate.with_less} {_shown(ours)} against {_shown(rule)}"
+        return Verdict(group=gate.group, name=gate.name, passed=not why, figure=f"collision rate, difference ({said})",
+                       value=difference, low=low, high=high, n=len(valid), bound=gate.bound, why=why)  # fmt: skip
+
+
+def _outside(gate: Gate, value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "there is no such figure"
+    if gate.at_least is not None and value < gate.at_least:
+        return f"{_shown(value)} is below {gate.at_least:g}"
+    if gate.at_most is not None and value > gate.at_most:
+        return f"{_shown(value)} is above {gate.at_most:g}"
+    return ""
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def table(verdicts: Sequence[Verdict]) -> str:
+    """The verdicts as text, one a line."""
+    rows = [("", "gate", "value", "n", "bound")]
+    for one in verdicts:
+        bracket = f" [{_shown(one.low)}, {_shown(one.high)}]" if one.low is not None and one.high is not None else ""
+        rows.append((
+            "ok" if one.passed else "FAILED", f"{one.group}: {one.name}", _shown(one.value) + bracket,
+            "–" if one.n is None else str(one.n), one.bound,
+        ))  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    failed = [one for one in verdicts if not one.passed]
+    lines += [f"failed: {one.group}: {one.name}: {one.why}" for one in failed]
+    lines.append(f"{len(verdicts) - len(failed)} of {len(verdicts)} gates passed: "
+                 f"{'accepted' if not failed else 'rejected'}")  # fmt: skip
+    return "\n".join(lines)

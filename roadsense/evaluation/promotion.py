@@ -1,0 +1,168 @@
+"""Judges a run: plays the suites that its gates need, answers every gate, and writes the verdict into the run."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from roadsense.errors import InputMismatchError, RoadsenseError, UsageError
+from roadsense.evaluation.controls import SHUFFLED, Shuffled
+from roadsense.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
+from roadsense.evaluation.gates import RUN, GateSpec, Judge, Verdict, read_gates, table
+from roadsense.evaluation.journal import write_episodes
+from roadsense.evaluation.rollout import record_observations
+from roadsense.files import write_json, write_text
+from roadsense.policies.base import Policy
+from roadsense.policies.baselines import BASELINES, make_baseline
+from roadsense.policies.runtime import load_policy
+from roadsense.runs import CHECKSUMS, COMPLETE, REJECTED, RunFolder, environment, read_record
+
+GATES_NAME, TABLE_NAME, SUITES_NAME = "gates.json", "gates.txt", "suites"
+_WORK = ".gates"
+"""Folder in a run where episodes are kept until the verdict is written."""
+
+_TIMED, _WARM = 2000, 200
+"""Decisions that are timed, after these that are not."""
+
+Answer = tuple[float | None, int | None, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateConfig:
+    """How a run is judged."""
+
+    gates: str = "default"
+    """Gates by name or file."""
+    engine: str = "native"
+    """Who moves the cars."""
+    confirm: int = 20
+    """So many episodes of each policy and suite are played once more on SUMO and must come out the same."""
+
+
+def judge_run(run: Path, config: GateConfig, *, progress: bool = True) -> list[Verdict]:
+    """Answers every gate for a run folder, writes ``gates.json`` and STATUS, and rewrites the checksums.
+
+    Stopped, the same call goes on where it was.
+
+    Raises:
+        UsageError: there is no policy in the folder, or gates or a suite are unknown.
+        InputMismatchError: the policy reads another layout of observations.
+        RoadsenseError: engines disagree, or something cannot be written.
+    """
+    spec = read_gates(config.gates)
+    policy = load_policy(run)
+    folder = RunFolder(run)
+    checks = {"integrity": _integrity(folder), "learning": _learning(run), "latency": _latency(policy), **_parity(run)}
+    with folder.locked():
+        evaluations = _play(run, spec, policy, config, progress)
+        judge = Judge(evaluations, policy.name, checks)
+        verdicts = [judge.judge(gate) for gate in spec.gates]
+        _write(folder, spec, evaluations, policy.name, verdicts)
+    return verdicts
+
+
+def _policy(name: str, judged: Policy) -> Policy:
+    kind, shuffled, _ = name.partition(SHUFFLED)
+    policy = judged if kind == RUN else make_baseline(kind)
+    return Shuffled(policy) if shuffled else policy
+
+
+def _play(
+    run: Path, spec: GateSpec, judged: Policy, config: GateConfig, progress: bool
+) -> dict[str, Evaluation]:
+    """The evaluations that the gates need, by suite."""
+    if judged.name in BASELINES:
+        raise UsageError(f"{run}: a run may not be named like a baseline; rename its folder.")
+    found = {}
+    for suite, names in spec.needs().items():
+        policies = [_policy(name, judged) for name in names]
+        asked = EvaluationConfig(suite=suite, engine=config.engine, confirm=config.confirm)
+        found[suite] = evaluate(policies, asked, folder=run / _WORK / suite, progress=progress)
+        disagreeing = [problem for problem in found[suite].problems if "SUMO" in problem]
+        if disagreeing:
+            raise RoadsenseError(f"suite {suite}: {disagreeing[0]}")
+    return found
+
+
+def _integrity(folder: RunFolder) -> Answer:
+    if not (folder.path / CHECKSUMS).is_file():
+        return None, None, "the run has no checksums, finish it first"
+    try:
+        folder.verify()
+    except InputMismatchError as error:
+        return 0.0, None, str(error)
+    return 1.0, None, ""
+
+
+def _learning(run: Path) -> Answer:
+    """The median of the explained variance over the training; fails where anything is not finite."""
+    path = run / "training.json"
+    explained = read_record(path).get("explained_variance") if path.is_file() else None
+    median = explained.get("median") if isinstance(explained, dict) else None
+    if not isinstance(median, int | float) or not math.isfinite(median):
+        return None, None, ""
+    return float(median), None, ""
+
+
+def _parity(run: Path) -> dict[str, Answer]:
+    """What the comparison of ``model.onnx`` with the network found."""
+    path = run / "parity.json"
+    found = read_record(path) if path.is_file() else {}
+
+    def worst(*names: str) -> Answer:
+        values = [found.get(name) for name in names]
+        if not all(isinstance(value, int | float) for value in values):
+            return None, None, ""
+        return float(np.max(np.array(values, float))), int(found["observations"]), ""
+
+    return {"parity": worst("recorded", "runtime"), "set_laws": worst("permuted", "padded")}
+
+
+def _latency(policy: Policy) -> Answer:
+    """99th percentile of the time of one decision [ms], on this machine, of observations of one episode."""
+    from roadsense.convoy.player import Player
+
+    player = Player(1, split="val", engine="native", control=policy.control, messages_per_peer=policy.messages_per_peer)
+    try:
+        seen = record_observations(policy, player, 1)
+    finally:
+        player.close()
+    policy.reset(np.ones(1, np.bool_), np.zeros(1, np.uint64))
+    taken = []
+    for turn in range(_WARM + _TIMED):
+        one = type(seen)(*(np.ascontiguousarray(array[[turn % len(array)]]) for array in seen))
+        begun = time.perf_counter()
+        policy.act(one, None)
+        taken.append(time.perf_counter() - begun)
+    return 1000.0 * float(np.percentile(taken[_WARM:], 99)), _TIMED, ""
+
+
+def _write(
+    folder: RunFolder, spec: GateSpec, evaluations: Mapping[str, Evaluation], name: str, verdicts: list[Verdict]
+) -> None:
+    """Verdict, figures of every suite, the judged policy's episodes; then STATUS and checksums."""
+    run, accepted = folder.path, all(verdict.passed for verdict in verdicts)
+    for suite, evaluation in evaluations.items():
+        write_json(run / SUITES_NAME / f"{suite}.json", evaluation.document())
+        write_episodes(run / SUITES_NAME / f"{suite}.csv", [row for row in evaluation.rows if row.policy == name])
+    document: dict[str, Any] = {
+        "schema_version": 1,
+        "gates": {"name": spec.name, "version": spec.version},
+        "accepted": accepted,
+        "suites": {suite: evaluation.identity["suite"] for suite, evaluation in evaluations.items()},
+        "environment": environment(),
+        "verdicts": [verdict.model_dump(mode="json") for verdict in verdicts],
+    }
+    write_json(run / GATES_NAME, document)
+    write_text(run / TABLE_NAME, table(verdicts) + "\n")
+    shutil.rmtree(run / _WORK, ignore_errors=True)
+    if (run / CHECKSUMS).is_file():
+        folder.set_status(COMPLETE if accepted else REJECTED)
+        folder.write_checksums()
