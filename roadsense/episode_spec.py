@@ -76,6 +76,14 @@ class OrdinarySpec(_Strict):
     """Share of brakings that go to a standstill and wait there for ``duration_s``."""
 
 
+class WaveSpec(_Strict):
+    """The first car ahead slows and regains its speed of t = 0 in turns, to see whether those behind amplify it."""
+
+    amplitude_mps: Annotated[float, Field(ge=0, le=5)] = 0.0
+    """Of a cosine below that speed: half of what it loses [m/s]; 0: it keeps it."""
+    frequency_hz: Annotated[float, Field(gt=0, le=1)] = 0.2
+
+
 class EpisodeSpec(_Strict):
     """``episode.json``: the ranges an episode of this scenario is drawn from."""
 
@@ -83,6 +91,7 @@ class EpisodeSpec(_Strict):
     hazard: HazardSpec = HazardSpec()
     driver: DriverSpec = DriverSpec()
     ordinary: OrdinarySpec = OrdinarySpec()
+    wave: WaveSpec = WaveSpec()
     hold_until_onset: bool = False
     """Every car keeps its stated speed until the hazard begins (regulatory suites)."""
 

@@ -110,11 +110,16 @@ def steer_ego(world, traffic, routes, targets, w, action, control):
 
 @kernel
 def steer_peers(world, traffic, targets, w):
-    """Applies the episode's brakings, and the stated speeds where they are held until the onset."""
+    """Applies the episode's brakings and its wave, and the stated speeds where they are held until the onset."""
     holds = world.hold_until_onset and world.step < world.onset_step
     for car in range(1, traffic.alive.shape[1]):
         targets.steered[w, car] = holds and traffic.alive[w, car]
         targets.next_speed_mps[w, car] = targets.stated_speed_mps[w, car]
+    swinging = world.wave_target
+    if swinging >= 0 and traffic.alive[w, swinging]:
+        phase = 2.0 * math.pi * world.wave_hz * (world.step + 1) * STEP_S
+        swung = targets.stated_speed_mps[w, swinging] - world.wave_amplitude_mps * (1.0 - math.cos(phase))
+        targets.steered[w, swinging], targets.next_speed_mps[w, swinging] = True, max(0.0, swung)
     for event in range(world.num_events):
         car = world.event_target[event]
         since = world.step - world.event_start[event]

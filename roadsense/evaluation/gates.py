@@ -67,7 +67,9 @@ class Gate(_Strict):
     def _is_one_question(self) -> Gate:
         kinds = [self.check is not None, self.figure is not None, self.fewer_collisions_than is not None]
         if sum(kinds) != 1:
-            raise ValueError(f"gate {self.name!r} states {sum(kinds)} of check, figure, fewer_collisions_than; state one")
+            raise ValueError(
+                f"gate {self.name!r} states {sum(kinds)} of check, figure, fewer_collisions_than; state one"
+            )
         if self.figure is not None and (self.at_least is None) == (self.at_most is None):
             raise ValueError(f"gate {self.name!r}: state at_least or at_most, one of them")
         if self.check is None and self.suite is None:

@@ -74,9 +74,7 @@ def _policy(name: str, judged: Policy) -> Policy:
     return Shuffled(policy) if shuffled else policy
 
 
-def _play(
-    run: Path, spec: GateSpec, judged: Policy, config: GateConfig, progress: bool
-) -> dict[str, Evaluation]:
+def _play(run: Path, spec: GateSpec, judged: Policy, config: GateConfig, progress: bool) -> dict[str, Evaluation]:
     """The evaluations that the gates need, by suite."""
     if judged.name in BASELINES:
         raise UsageError(f"{run}: a run may not be named like a baseline; rename its folder.")

@@ -2,9 +2,11 @@
 
 import math
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
+from roadsense._data import scenarios_dir
 from roadsense.convoy.control import actuate, auto_hold, commanded_accel, requested_decel, steer_peers
 from roadsense.convoy.world import Targets
 from tests.convoy.worlds import one_record, traffic_of
@@ -87,3 +89,17 @@ def test_hold_until_onset_steers_every_peer_at_its_stated_speed():
     record["step"] = 4
     steer_peers(record[0], traffic, targets, 0)
     assert not targets.steered.any()
+
+
+@pytest.mark.usefixtures("require_sumo")
+@pytest.mark.parametrize("engine", ["sumo", "native"])
+def test_a_wave_swings_the_first_car_and_nobody_else_is_steered(engine):
+    env = gym.make("Convoy-v0", scenario=str(scenarios_dir() / "base" / "straight"), engine=engine).unwrapped
+    changes = {"hazard.share": 0.0, "ordinary.brakings": (0, 0), "wave.amplitude_mps": 1.5, "wave.frequency_hz": 0.25}
+    env.reset(seed=3, options={"episode": changes})
+    state = env.worlds.traffic.state
+    for step in range(1, 81):
+        env.step(np.zeros(1, np.float32))
+        assert state.speed_mps[0, 4] == pytest.approx(20.0 - 1.5 * (1.0 - math.cos(2.0 * math.pi * 0.25 * step * 0.1)))
+        assert env.worlds.targets.steered[0].tolist() == [True, False, False, False, True] + [False] * 12
+    env.close()
