@@ -116,7 +116,7 @@ def steer_peers(world, traffic, targets, w):
         targets.steered[w, car] = holds and traffic.alive[w, car]
         targets.next_speed_mps[w, car] = targets.stated_speed_mps[w, car]
     swinging = world.wave_target
-    if swinging >= 0 and traffic.alive[w, swinging]:
+    if swinging > EGO and traffic.alive[w, swinging]:
         phase = 2.0 * math.pi * world.wave_hz * (world.step + 1) * STEP_S
         swung = targets.stated_speed_mps[w, swinging] - world.wave_amplitude_mps * (1.0 - math.cos(phase))
         targets.steered[w, swinging], targets.next_speed_mps[w, swinging] = True, max(0.0, swung)

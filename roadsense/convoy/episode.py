@@ -80,7 +80,8 @@ def spec_record(spec: EpisodeSpec, ego: VehicleType) -> NDArray[np.void]:
             _KINDS[hazard.kind], hazard.share, hazard.rank, hazard.decel_mps2, hazard.onset_s,
             hazard.release_s or forever, hazard.release_share, driver.reaction_s, driver.inattentive_share,
             driver.inattention_s or forever, ordinary.brakings, ordinary.decel_mps2, ordinary.duration_s,
-            ordinary.stop_share, spec.wave.amplitude_mps, spec.wave.frequency_hz, spec.hold_until_onset, ego.accel_mps2, ego.max_speed_mps, ego.tau_s, ego.min_gap_m,
+            ordinary.stop_share, spec.wave.amplitude_mps, spec.wave.frequency_hz, spec.hold_until_onset,
+            ego.accel_mps2, ego.max_speed_mps, ego.tau_s, ego.min_gap_m,
             ego.speed_factor,
         ),
         SPEC_DTYPE,
@@ -141,7 +142,7 @@ def draw_episode(world, spec, keys, traffic, w, ahead):
     draw_hazard(world, spec, keys[_HAZARD], ahead, count)
     if world.hazard_kind == _NONE:
         draw_ordinary(world, spec, keys[_ORDINARY], ahead, count)
-    world.wave_target = ahead[count - 1] if count > 0 and spec.wave_amplitude_mps > 0.0 else -1
+    world.wave_target = ahead[count - 1] if count > 0 and spec.wave_amplitude_mps > 0.0 else EGO
     world.wave_amplitude_mps, world.wave_hz = spec.wave_amplitude_mps, spec.wave_hz
     draw_driver(world, spec, keys[_DRIVER])
     world.max_accel_mps2, world.max_speed_mps = spec.max_accel_mps2, spec.max_speed_mps

@@ -86,7 +86,7 @@ WORLD_DTYPE = np.dtype(
         ("event_end", np.int64, (MAX_EVENTS,)),
         ("event_decel_mps2", np.float64, (MAX_EVENTS,)),
         # --- the swinging speed of the first car ahead
-        ("wave_target", np.int64),  # column, -1: none
+        ("wave_target", np.int64),  # column, that of the ego: nobody
         ("wave_amplitude_mps", np.float64),
         ("wave_hz", np.float64),
         # --- driver

@@ -41,8 +41,8 @@ def test_every_figure_has_its_n():
     for name, below in found.pop("ttc_below").items():
         assert below["n"] == 3, name
     plain = {
-        "policy", "radio", "failed_episodes", "num_failed", "events_version", "confidence", "episodes", "invalid_episodes",
-        "hazards_planned", "hazards_happened", "distance_km", "calm_distance_km",
+        "policy", "radio", "failed_episodes", "num_failed", "events_version", "confidence", "episodes",
+        "invalid_episodes", "hazards_planned", "hazards_happened", "distance_km", "calm_distance_km",
     }  # fmt: skip
     for name in set(found) - plain:
         assert "n" in found[name], name
