@@ -103,6 +103,8 @@ def _fields(schema: type[Any], location: tuple[str | int, ...]) -> list[str]:
     """Names of the keys that a section of a schema has."""
     section: Any = schema
     for name in location:
+        if isinstance(name, int):  # of a list, whose items are of the type that its annotation led to
+            continue
         stated = section.model_fields[str(name)].annotation
         section = getattr(stated, "__args__", (stated,))[0]  # X of X | None
     if dataclasses.is_dataclass(section):

@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from roadsense._data import params_dir
+from roadsense.comparison import McNemar, mcnemar, paired_bootstrap
 from roadsense.errors import ParamsError, UsageError, explain, nearest
 from roadsense.evaluation.evaluate import Evaluation
 from roadsense.evaluation.journal import Row
 from roadsense.evaluation.summary import summarise
-from roadsense.statistics import mcnemar, paired_bootstrap
+from roadsense.statistics import CONFIDENCE, clopper_pearson
 
 RUN = "run"
 """The policy that is judged."""
@@ -245,10 +247,10 @@ class Judge:
             return Verdict(group=gate.group, name=gate.name, passed=False, figure="collisions", n=len(valid),
                            bound=gate.bound, why="there are no pairs to compare")  # fmt: skip
         test = mcnemar(mine, theirs)
-        low, high = paired_bootstrap(mine, theirs, [one.scenario_id for one, _ in valid])
+        low, high = _bounds(test, mine, theirs, [one.scenario_id for one, _ in valid])
         difference = (sum(mine) - sum(theirs)) / len(valid)
         said = f"{sum(mine)} against {sum(theirs)} of {len(valid)}, only one of them {test.b} against {test.c}"
-        why = "" if difference < 0.0 and test.p_value < SIGNIFICANT else f"{said}, p = {test.p_value:.3g}"
+        why = "" if difference < 0.0 and test.p < SIGNIFICANT else f"{said}, p = {test.p:.3g}"
         if why and gate.or_no_more_by is not None:
             less = gate.model_copy(update={"figure": gate.with_less, "fewer_collisions_than": None})
             ours, rule = (self._found(less, policy)["value"] for policy in (gate.policy, than.policy or gate.policy))
@@ -258,6 +260,19 @@ class Judge:
                 why += f"; {gate.with_less} {_shown(ours)} against {_shown(rule)}"
         return Verdict(group=gate.group, name=gate.name, passed=not why, figure=f"collision rate, difference ({said})",
                        value=difference, low=low, high=high, n=len(valid), bound=gate.bound, why=why)  # fmt: skip
+
+
+def _bounds(test: McNemar, mine: list[bool], theirs: list[bool], scenarios: list[str]) -> tuple[float, float]:
+    """Of the difference of two collision rates: the wider of a bootstrap by scenario and of exact bounds of the pairs.
+
+    The bootstrap knows that episodes of one scenario are alike, and has no width where nothing ever happens; the exact
+    bounds (each of the two kinds of pairs at half the error) are the other way round.
+    """
+    drawn = paired_bootstrap(mine, theirs, scenarios)
+    each = 0.5 * (1.0 + CONFIDENCE)
+    only_mine, only_theirs = (clopper_pearson(count, test.n, each) for count in (test.b, test.c))
+    low, high = only_mine[0] - only_theirs[1], only_mine[1] - only_theirs[0]
+    return float(np.fmin(low, drawn.low)), float(np.fmax(high, drawn.high))
 
 
 def _outside(gate: Gate, value: float | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from roadsense.convoy.observation import Observation
 from roadsense.errors import InputMismatchError, RoadsenseError, UsageError
 from roadsense.evaluation.controls import SHUFFLED, Shuffled
 from roadsense.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
@@ -82,7 +83,7 @@ def _play(run: Path, spec: GateSpec, judged: Policy, config: GateConfig, progres
     for suite, names in spec.needs().items():
         policies = [_policy(name, judged) for name in names]
         asked = EvaluationConfig(suite=suite, engine=config.engine, confirm=config.confirm)
-        found[suite] = evaluate(policies, asked, folder=run / _WORK / suite, progress=progress)
+        found[suite] = evaluate(policies, asked, folder=run / _WORK / Path(suite).stem, progress=progress)
         disagreeing = [problem for problem in found[suite].problems if "SUMO" in problem]
         if disagreeing:
             raise RoadsenseError(f"suite {suite}: {disagreeing[0]}")
@@ -135,7 +136,7 @@ def _latency(policy: Policy) -> Answer:
     policy.reset(np.ones(1, np.bool_), np.zeros(1, np.uint64))
     taken = []
     for turn in range(_WARM + _TIMED):
-        one = type(seen)(*(np.ascontiguousarray(array[[turn % len(array)]]) for array in seen))
+        one = Observation._make(np.ascontiguousarray(array[[turn % len(array)]]) for array in seen)
         begun = time.perf_counter()
         policy.act(one, None)
         taken.append(time.perf_counter() - begun)
@@ -148,8 +149,10 @@ def _write(
     """Verdict, figures of every suite, the judged policy's episodes; then STATUS and checksums."""
     run, accepted = folder.path, all(verdict.passed for verdict in verdicts)
     for suite, evaluation in evaluations.items():
-        write_json(run / SUITES_NAME / f"{suite}.json", evaluation.document())
-        write_episodes(run / SUITES_NAME / f"{suite}.csv", [row for row in evaluation.rows if row.policy == name])
+        write_json(run / SUITES_NAME / f"{Path(suite).stem}.json", evaluation.document())
+        write_episodes(
+            run / SUITES_NAME / f"{Path(suite).stem}.csv", [row for row in evaluation.rows if row.policy == name]
+        )
     document: dict[str, Any] = {
         "schema_version": 1,
         "gates": {"name": spec.name, "version": spec.version},

@@ -1,0 +1,219 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+
+from roadsense.cli import main
+from roadsense.errors import InputMismatchError, ParamsError, UsageError
+from roadsense.evaluation.controls import Shuffled
+from roadsense.evaluation.evaluate import EvaluationConfig, evaluate
+from roadsense.evaluation.gates import Gate, GateSpec, Judge, read_gates, table
+from roadsense.evaluation.promotion import GateConfig, judge_run
+from roadsense.files import write_json
+from roadsense.policies.baselines import make_baseline
+from roadsense.runs import COMPLETE, RunFolder
+
+from ..policies.networks import random_actor, write_run
+from .test_suites import file_of
+
+pytestmark = pytest.mark.usefixtures("require_sumo")
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    suite = file_of(tmp_path_factory.mktemp("suite"))
+    config = EvaluationConfig(suite=suite, engine="native", max_peers=2)
+    names = ("none", "v2v_tuned", "oracle", "always_brake")
+    return suite, evaluate([make_baseline(name) for name in names], config, progress=False)
+
+
+def answer(played, run="v2v_tuned", **stated):
+    suite, evaluation = played
+    checks = {"parity": (2e-6, 100, ""), "learning": (None, None, "")}
+    return Judge({suite: evaluation}, run, checks).judge(
+        Gate.model_validate({"group": "g", "name": "n", "suite": suite, **stated})
+    )
+
+
+def test_a_figure_is_held_to_its_bound_over_the_buckets_that_count(played):
+    crashes = {"policy": "none", "figure": "collisions_in_hazards.rate", "at_least": 0.95}
+    found = answer(played, where={"rank": 1, "release": "stop"}, **crashes)
+    assert found.passed and found.n == 12 and found.value == 1.0 and found.low > 0.7
+    assert answer(played, **crashes).n == 36
+    tight = answer(played, policy="none", figure="collisions_in_hazards.rate", at_most=0.5)
+    assert not tight.passed and tight.why == "0.889 is above 0.5"
+
+
+def test_a_missing_figure_or_too_few_episodes_fail(played):
+    assert (
+        answer(played, figure="impact_speed_mps.max", at_most=2.0).why == "rests on 0 episodes, at least 1 are needed"
+    )
+    assert answer(played, figure="impact_speed_mps.max", at_most=2.0, may_be_empty=True).passed
+    many = answer(played, figure="collisions.rate", at_most=1.0, least_n=37)
+    assert many.why == "rests on 36 episodes, at least 37 are needed"
+    assert answer(played, figure="collisions.rate", at_most=1.0, where={"rank": 9}).n == 0
+    assert not answer(played, figure="collisions.rate", at_most=1.0, where={"rank": 9}).passed
+    with pytest.raises(ParamsError, match=r"no figure 'collisions\.rat'"):
+        answer(played, figure="collisions.rat", at_most=1.0)
+
+
+def test_a_figure_may_be_in_units_of_another_policys(played):
+    own = answer(played, figure="mean_time_gap_s.value", relative_to="oracle", at_most=1.5)
+    assert own.passed and 0.5 < own.value < 1.5
+    assert answer(played, run="oracle", figure="mean_time_gap_s.value", relative_to="oracle", at_most=1.5).value == 1.0
+
+
+def test_pairs_decide_who_collides_less(played):
+    better = answer(played, fewer_collisions_than={"policy": "none"})
+    assert better.passed and better.value < -0.8 and better.high < 0.0 and better.n == 36
+    worse = answer(played, run="none", fewer_collisions_than={"policy": "v2v_tuned"})
+    assert not worse.passed and "p = " in worse.why
+    tie = answer(played, fewer_collisions_than={"policy": "oracle"})
+    assert not tie.passed and tie.low < 0.0 < tie.high  # nothing happened in 36 pairs: that is no proof
+    spare = {"or_no_more_by": 0.2, "with_less": "false_brakes_per_calm_km.value"}
+    assert answer(played, run="oracle", fewer_collisions_than={"policy": "always_brake"}, **spare).passed
+    assert not answer(played, run="always_brake", fewer_collisions_than={"policy": "oracle"}, **spare).passed
+    narrow = {**spare, "or_no_more_by": 0.01}
+    assert not answer(played, run="oracle", fewer_collisions_than={"policy": "always_brake"}, **narrow).passed
+
+
+def test_radios_are_compared_on_the_same_trials(played):
+    found = answer(played, radio="convoy", fewer_collisions_than={"radio": "ideal"})
+    assert found.n == 18
+
+
+def test_checks_are_answered_or_fail(played):
+    assert answer(played, check="parity", at_most=1e-5).passed
+    assert answer(played, check="parity", at_most=1e-6).why == "2e-06 is above 1e-06"
+    assert answer(played, check="learning", at_least=0.5).why == "there is no such figure"
+    assert answer(played, check="latency").why == "was not checked"
+    assert answer(played, check="coverage").value == 3.0
+
+
+def test_an_empty_bucket_is_named(played):
+    suite, evaluation = played
+    buckets = [dict(bucket) for bucket in evaluation.policies["oracle"]["buckets"]]
+    buckets[2]["n"] = 0
+    changed = type(evaluation)(
+        evaluation.config, evaluation.identity, "native", evaluation.buckets, evaluation.rows, evaluation.summaries,
+        {**evaluation.policies, "oracle": {**evaluation.policies["oracle"], "buckets": buckets}},
+    )  # fmt: skip
+    found = answer((suite, changed), run="oracle", check="coverage")
+    assert not found.passed and buckets[2]["bucket"] in found.why
+
+
+@pytest.mark.parametrize(
+    ("gate", "told"),
+    [
+        ({"figure": "collisions.rate"}, "state at_least or at_most"),
+        ({"check": "parity", "figure": "x", "at_most": 1}, "states 2 of check, figure"),
+        ({"figure": "collisions.rate", "at_most": 1, "suite": None}, "state the suite"),
+        ({"fewer_collisions_than": {"policy": "none"}, "or_no_more_by": 0.1}, "belong together"),
+        ({"figur": "x"}, "figur"),
+    ],
+)
+def test_wrong_gates_are_refused(tmp_path, gate, told):
+    path = tmp_path / "gates.yaml"
+    one = {"group": "g", "name": "n", "suite": "matrix", **gate}
+    path.write_text(yaml.safe_dump({"name": "mine", "version": 1, "about": "", "gates": [one]}))
+    with pytest.raises(ParamsError) as refused:
+        read_gates(str(path))
+    assert told in str(refused.value)
+    with pytest.raises(UsageError, match="gates 'strict' are unknown"):
+        read_gates("strict")
+
+
+def test_default_gates_read_and_ask_in_order():
+    spec = read_gates("default")
+    groups = list(dict.fromkeys(gate.group for gate in spec.gates))
+    assert groups == [
+        "integrity", "negative controls", "coverage", "safety", "radio causality", "against the rule", "false brakes",
+        "comfort", "reaction", "time gap", "set laws", "learning", "export", "latency",
+    ]  # fmt: skip
+    assert spec.needs()["calm"] == ["run", "always_brake", "idm"]
+
+
+def test_shuffled_messages_are_true_but_not_of_now(tmp_path):
+    """Who is told the right things at the wrong time collides."""
+    config = EvaluationConfig(suite=file_of(tmp_path), engine="native", max_peers=2)
+    policies = [make_baseline("v2v_tuned"), Shuffled(make_baseline("v2v_tuned"))]
+    result = evaluate(policies, config, progress=False)
+    plain, shuffled = (result.policies[policy.name]["collisions"]["count"] for policy in policies)
+    assert plain == 0 and shuffled > 5
+    again = evaluate([Shuffled(make_baseline("v2v_tuned"))], config, progress=False)
+    assert [row.cells() for row in again.rows] == [row.cells() for row in result.rows[36:]]
+
+
+def run_of(folder):
+    """A packaged run with a random network."""
+    write_run(folder, random_actor())
+    write_json(
+        folder / "parity.json", {"observations": 10, "recorded": 1e-7, "runtime": 0.0, "permuted": 0, "padded": 0}
+    )
+    write_json(folder / "training.json", {"explained_variance": {"median": 0.9}})
+    run = RunFolder(folder)
+    run.set_status(COMPLETE)
+    run.write_checksums()
+    return run
+
+
+def gates_of(folder, suite, **changes):
+    path = folder / "gates.yaml"
+    collisions = {"suite": suite, "figure": "collisions.rate", "at_most": 1.0, **changes}
+    gates = [
+        {"group": "integrity", "name": "files", "check": "integrity"},
+        {"group": "control", "name": "none crashes", "suite": suite, "policy": "none", "figure": "collisions.rate",
+         "at_least": 0.5},
+        {"group": "latency", "name": "p99", "check": "latency", "at_most": 1000.0},
+        {"group": "safety", "name": "collisions", **collisions},
+    ]  # fmt: skip
+    path.write_text(yaml.safe_dump({"name": "mine", "version": 1, "about": "", "gates": gates}))
+    return str(path)
+
+
+def test_a_run_is_judged_and_carries_its_verdict(tmp_path, capsys):
+    run, suite = run_of(tmp_path / "mine"), file_of(tmp_path)
+    asked = ["gate", str(run.path), "--gates", gates_of(tmp_path, suite), "--confirm", "1"]
+    assert main(asked) == 0
+    assert "4 of 4 gates passed: accepted" in capsys.readouterr().out
+    found = json.loads((run.path / "gates.json").read_text())
+    assert found["accepted"] and len(found["verdicts"]) == 4 and found["suites"][suite]["name"] == "small"
+    assert run.status == "complete" and run.complete
+    run.verify()
+    assert not (run.path / ".gates").exists()
+
+    gates_of(tmp_path, suite, at_most=-1.0)
+    assert main(asked) == 3
+    assert "rejected" in capsys.readouterr().out
+    assert run.status == "rejected" and run.complete
+    run.verify()
+
+
+def test_a_changed_file_fails_the_integrity_gate(tmp_path):
+    run, suite = run_of(tmp_path / "mine"), file_of(tmp_path)
+    write_json(run.path / "training.json", {"explained_variance": {"median": 1.0}})
+    verdicts = judge_run(run.path, GateConfig(gates=gates_of(tmp_path, suite), confirm=0), progress=False)
+    assert [verdict.passed for verdict in verdicts] == [False, True, True, True]
+    assert "training.json: is missing or has changed" in verdicts[0].why
+    assert "failed: integrity: files" in table(verdicts)
+
+
+def test_a_policy_of_another_layout_is_refused(tmp_path):
+    run = run_of(tmp_path / "mine")
+    signature = json.loads((run.path / "signature.json").read_text())
+    signature["layout_hash"] = "0" * 64
+    write_json(run.path / "signature.json", signature)
+    with pytest.raises(InputMismatchError, match="layout"):
+        judge_run(run.path, GateConfig(), progress=False)
+    shutil.rmtree(run.path)
+    with pytest.raises(Exception, match="mine"):
+        judge_run(run.path, GateConfig(), progress=False)
+
+
+def test_an_evaluation_that_reads_no_numbers_is_not_accepted(played):
+    spec = GateSpec.model_validate({"name": "x", "version": 1, "about": "", "gates": [
+        {"group": "g", "name": "n", "check": "latency", "at_most": 1.0}]})  # fmt: skip
+    verdict = Judge({}, "run", {"latency": (float(np.nan), 1, "")}).judge(spec.gates[0])
+    assert not verdict.passed and verdict.why == "there is no such figure"
