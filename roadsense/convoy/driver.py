@@ -85,21 +85,35 @@ def idm(speed, desired, gap, closing, max_accel, headway, min_gap):
 
 
 @kernel
+def emergency_response(risk_s, speed, gap, lead_speed, lead_accel):
+    """Advances a careful human's perception of risk by a step (UN R157, performance model of the human driver).
+
+    Args:
+        risk_s: how long there has been a risk that calls for emergency braking [s].
+        speed: own speed [m/s].
+        gap: to the car ahead [m]; infinite without one.
+        lead_speed: of the car ahead [m/s]; without one the own speed.
+        lead_accel: of the car ahead [m/s²]; without one 0.
+
+    Returns:
+        ``risk_s`` a step later, and the acceleration that the human allows at most [m/s²]; infinite before he answers.
+    """
+    needed = required_decel(speed, lead_speed, lead_accel, gap - STANDSTILL_M)
+    answering = risk_s > PERCEPTION_AND_REACTION_S and (speed > lead_speed or needed > 1.0)
+    risk_s = risk_s + STEP_S if needed > RISK_DECEL_MPS2 or answering else 0.0
+    since = risk_s - PERCEPTION_AND_REACTION_S
+    return risk_s, -min(EMERGENCY_DECEL_MPS2, EMERGENCY_JERK_MPS3 * since) if since > 0.0 else math.inf
+
+
+@kernel
 def emergency_accel(world, traffic, w):
     """Advances the driver's perception of risk by a step and returns the acceleration it allows at most."""
-    leader = world.leader
-    needed = 0.0
+    speed, leader = traffic.speed_mps[w, EGO], world.leader
+    lead_speed, lead_accel = speed, 0.0
     if leader >= 0:
-        room = world.gap_m - STANDSTILL_M
         lead_speed, lead_accel = traffic.speed_mps[w, leader], traffic.accel_mps2[w, leader]
-        needed = required_decel(traffic.speed_mps[w, EGO], lead_speed, lead_accel, room)
-    answering = world.risk_s > PERCEPTION_AND_REACTION_S and (world.closing_speed_mps > 0.0 or needed > 1.0)
-    if needed > RISK_DECEL_MPS2 or answering:
-        world.risk_s += STEP_S
-    else:
-        world.risk_s = 0.0
-    since = world.risk_s - PERCEPTION_AND_REACTION_S
-    return -min(EMERGENCY_DECEL_MPS2, EMERGENCY_JERK_MPS3 * since) if since > 0.0 else math.inf
+    world.risk_s, accel = emergency_response(world.risk_s, speed, world.gap_m, lead_speed, lead_accel)
+    return accel
 
 
 @kernel

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadsense.convoy.core import ConvoyWorlds
+from roadsense.convoy.hazard import tells_of_hazard
 from roadsense.convoy.world import HazardKind
-from roadsense.traffic.base import EGO, STEP_S
+from roadsense.traffic.base import STEP_S
 
 HAZARD_SHARE = 0.8
 """A hazard really happened when its target reached this share of the asked deceleration."""
@@ -163,11 +164,7 @@ class TraceRecorder:
         known = radio.message_count[rows] > 0
         now = step * STEP_S
         times["age_s"][rows, step] = np.where(known, now[:, None] - radio.message_arrival_s[rows, :, 0], np.nan)
-        target = np.maximum(worlds.records["hazard_target"][rows], EGO)
-        # a braking that begins at step k is first read at t = (k + 1) · 0.1 s; what is sent later tells of it
-        told_s = (worlds.records["onset_step"][rows] + 1) * STEP_S
-        heard = known[np.arange(len(rows)), target] & (radio.message_sent_s[rows, target, 0] > told_s)
-        heard &= worlds.records["hazard_target"][rows] >= 0
+        heard = tells_of_hazard(worlds.records, radio)[rows]
         times["target_heard"][rows, step] = heard | times["target_heard"][rows, np.maximum(step - 1, 0)]
 
     def trace(self, world: int) -> EpisodeTrace:

@@ -79,7 +79,7 @@ def play_all(
         on_episode: called once for each finished episode.
     """
     recorder = TraceRecorder(worlds, observations)
-    truth = Truth(worlds.records, worlds.traffic.state) if policy.privileged else None
+    truth = Truth(worlds.records, worlds.traffic.state, worlds.emulator.state) if policy.privileged else None
     running = np.full(worlds.num_worlds, -1)
     done: dict[int, EpisodeTrace] = {}
     coming, following, wanted = iter(episodes), 0, 0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roadsense.convoy.observation import Observation
+from roadsense.espnow.state import RadioState
 from roadsense.traffic.base import TrafficState
 
 
@@ -20,6 +21,8 @@ class Truth(NamedTuple):
     """[world] of :data:`roadsense.convoy.world.WORLD_DTYPE`."""
     traffic: TrafficState
     """[world, car]."""
+    radio: RadioState
+    """[world, car], what V001 has heard, with the true times of sending."""
 
 
 class Policy(Protocol):
@@ -45,3 +48,25 @@ class Policy(Protocol):
 
     def act(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
         """Actions [world] for the observations; ``truth`` is None unless the policy is privileged."""
+
+
+class Stateless(Policy):
+    """A policy that remembers nothing."""
+
+    def reset(self, chosen: NDArray[np.bool_], seeds: NDArray[np.uint64]) -> None:
+        pass
+
+
+class Remembering(Policy):
+    """A policy that remembers something of each world, which is 0 at the begin of an episode."""
+
+    MEMORY: np.dtype[Any] = np.dtype(np.float64)
+    """What is remembered of a world."""
+
+    def __init__(self) -> None:
+        self._memory = np.zeros(0, self.MEMORY)
+
+    def reset(self, chosen: NDArray[np.bool_], seeds: NDArray[np.uint64]) -> None:
+        if len(self._memory) != len(chosen):
+            self._memory = np.zeros(len(chosen), self.MEMORY)
+        self._memory[chosen] = np.zeros((), self.MEMORY)
