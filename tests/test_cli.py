@@ -63,7 +63,7 @@ def last_line(err: str) -> str:
         (["evaluate", "--polcy", "none"], "roadsense: evaluate has no option '--polcy'; did you mean '--policy'?"),
         (["generate", "--ranges.tua", "1", "2"], "roadsense: generate has no option '--ranges.tua'; did you mean '--r"),
         (["evaluate", "--policy", "v2v_rul"], "roadsense: policy 'v2v_rul' is unknown; did you mean 'v2v_rule'?"),
-        (["evaluate", "--policy", "nosuch"], "roadsense: policy 'nosuch' is unknown; known are: always_brake, idm,"),
+        (["evaluate", "--policy", "nosuch"], "roadsense: policy 'nosuch' is unknown; known are: a_req, always_brake,"),
         (
             ["evaluate", "--policy", "none", "--split", "evl"],
             "roadsense: split 'evl' is unknown; did you mean 'eval'?",

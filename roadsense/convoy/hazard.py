@@ -12,7 +12,8 @@ from roadsense.traffic.base import EGO, STEP_S
 def tells_of_hazard(records: NDArray[np.void], radio: RadioState) -> NDArray[np.bool_]:
     """Whether V001's table holds a message of the hazard's target that states its first braking, or a later state.
 
-    The table forgets what is stale: whoever wants to know whether it was ever told must remember.
+    The table forgets what is stale: whoever wants to know whether it was ever told must remember. In an episode without
+    a hazard the onset never comes.
 
     Args:
         records: [world] of :data:`roadsense.convoy.world.WORLD_DTYPE`.
@@ -24,5 +25,5 @@ def tells_of_hazard(records: NDArray[np.void], radio: RadioState) -> NDArray[np.
     worlds, target = np.arange(len(records)), np.maximum(records["hazard_target"], EGO)
     # a braking that begins at step k is first read at t = (k + 1) · 0.1 s; what is sent later tells of it
     told_s = (records["onset_step"] + 1) * STEP_S
-    heard = (radio.message_count[worlds, target] > 0) & (radio.message_sent_s[worlds, target, 0] > told_s)
-    return heard & (records["hazard_target"] >= 0)
+    known: NDArray[np.bool_] = radio.message_count[worlds, target] > 0
+    return known & (radio.message_sent_s[worlds, target, 0] > told_s)

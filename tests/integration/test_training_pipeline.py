@@ -14,6 +14,7 @@ import pytest
 
 from roadsense.cli import main
 from roadsense.manifest import read_dataset
+from roadsense.policies.baselines import BASELINES
 from roadsense.policies.runtime import load_policy
 from roadsense.runs import RunFolder
 
@@ -136,7 +137,7 @@ def test_a_run_states_its_figures_with_their_provenance(finished):
     run = the_run(finished[0])
     metrics = json.loads((run / "metrics.json").read_text())
     policies = metrics["evaluation"]["policies"]
-    names = {"trained", "none", "always_brake", "random", "v2v_rule", "v2v_tuned", "oracle", "idm"}
+    names = {"trained", *BASELINES}
     assert set(policies) == names
     assert all(one["invalid_episodes"] == 0 for one in policies.values())
     assert policies["none"]["collisions"]["count"] > policies["oracle"]["collisions"]["count"]
