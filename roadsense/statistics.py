@@ -44,15 +44,27 @@ def cluster_bootstrap(
         return float("nan"), float("nan")
     top = np.bincount(index, np.asarray(numerators, float), len(names))
     bottom = np.bincount(index, np.asarray(denominators, float), len(names))
-    draw = np.random.Generator(np.random.Philox(key=0x5EED))
-    chosen = draw.integers(len(names), size=(RESAMPLES, len(names)))
+    chosen = resampled(len(names))
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios: NDArray[np.float64] = top[chosen].sum(1) / bottom[chosen].sum(1)
-    ratios = ratios[np.isfinite(ratios)]
-    if len(ratios) == 0:
+    return percentile_interval(ratios, 0.5 * (1.0 - confidence))
+
+
+def resampled(count: int, *strata: int) -> NDArray[np.int64]:
+    """Indices of ``count`` items drawn with replacement, [2000, count, *strata], of every stratum on its own.
+
+    Seeded by a constant, so that the same data give the same interval.
+    """
+    draw = np.random.Generator(np.random.Philox(key=0x5EED))
+    return draw.integers(count, size=(RESAMPLES, count, *strata))
+
+
+def percentile_interval(samples: NDArray[np.float64], tail: float) -> tuple[float, float]:
+    """Bounds that leave the share ``tail`` of the finite samples on either side; NaN where none is finite."""
+    samples = samples[np.isfinite(samples)]
+    if len(samples) == 0:
         return float("nan"), float("nan")
-    tail = 50.0 * (1.0 - confidence)
-    low, high = np.percentile(ratios, [tail, 100.0 - tail])
+    low, high = np.percentile(samples, [100.0 * tail, 100.0 * (1.0 - tail)])
     return float(low), float(high)
 
 
