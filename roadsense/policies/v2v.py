@@ -104,8 +104,9 @@ class V2VRule(Remembering):
 
     Args:
         name: of the policy.
-        threshold_mps2: reported deceleration from which a peer brakes hard [m/s²]; infinite: only positions and speeds
-            decide, with the reported acceleration only within the required deceleration.
+        threshold_mps2: reported deceleration from which a peer brakes hard [m/s²]. Infinite for ``a_req``, which shows
+            what that answer is worth: the required deceleration alone waits until a braking has used up the room, and
+            is as late as the positions are wrong.
         standstill_m: gap that braking shall leave [m].
         tuned: whether braking is kept up while everything is stale, and 1 m/s² of it held while the gap to the next car
             does not grow or both cars stand.

@@ -8,9 +8,9 @@ import pytest
 from roadsense.convoy.observation import Observation
 from roadsense.convoy.player import Player
 from roadsense.errors import UsageError
-from roadsense.evaluation.metrics import measure
 from roadsense.evaluation.rollout import play
 from roadsense.policies.baselines import BASELINES, make_baseline
+from tests.policies.scenes import measured
 
 
 def test_random_draws_by_the_seed_of_the_episode_and_reads_no_truth():
@@ -57,16 +57,6 @@ def test_only_who_says_so_is_given_the_truth():
     }  # fmt: skip
 
 
-def measured(policy, episodes, **kwargs):
-    """Every episode of the built-in list as a policy drives it."""
-    player = Player(1, split="val", max_peers=4, **kwargs)
-    try:
-        return [measure(trace) for trace in play(policy, player, episodes)]
-    finally:
-        player.close()
-
-
-@pytest.mark.usefixtures("require_sumo")
 def test_the_reward_ranks_policies_as_a_safety_reviewer_would():
     """On equal episodes: perfect information > tuned rule > rule > no assistance, and rule > always braking."""
     names = ("oracle", "v2v_tuned", "v2v_rule", "always_brake", "none")
