@@ -34,15 +34,22 @@ class Episode(NamedTuple):
     randomise_radio: bool = False
 
 
-def episodes_of(source: ScenarioSource, radio: RadioParams, root_seed: int = EVALUATION_SEED) -> Iterator[Episode]:
+def episodes_of(
+    source: ScenarioSource,
+    radio: RadioParams,
+    root_seed: int = EVALUATION_SEED,
+    changes: Mapping[str, object] | None = None,
+) -> Iterator[Episode]:
     """The endless list of a source's episodes.
 
     Episode k plays the k-th scenario of the list (around again past its end) under the k-th seed below ``root_seed``,
-    so every policy meets the same episodes.
+    so every policy meets the same episodes. ``changes`` replace ranges of all scenarios, by dotted keys.
     """
     for index in itertools.count():
         seed = episode_seed(root_seed, index)
-        yield Episode(source.pick(seed, index), seed, radio, randomise_radio=source.randomise_radio)
+        scenario = source.pick(seed, index)
+        spec = scenario.episode.override(changes) if changes else None
+        yield Episode(scenario, seed, radio, spec, source.randomise_radio)
 
 
 def play(
@@ -51,11 +58,12 @@ def play(
     episodes: int,
     *,
     root_seed: int = EVALUATION_SEED,
+    changes: Mapping[str, object] | None = None,
     observations: bool = False,
     on_episode: Callable[[], None] | None = None,
 ) -> Iterator[EpisodeTrace]:
     """Yields the traces of the first ``episodes`` of :func:`episodes_of`; further arguments as for :func:`play_all`."""
-    stated = itertools.islice(episodes_of(player.source, player.params, root_seed), episodes)
+    stated = itertools.islice(episodes_of(player.source, player.params, root_seed, changes), episodes)
     return play_all(policy, player.worlds, stated, observations=observations, on_episode=on_episode)
 
 

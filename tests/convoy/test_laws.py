@@ -113,10 +113,8 @@ def test_law_3_the_world_does_not_brake_for_the_policy(name):
 def unassisted(name, episodes, stated):
     """Collisions of as many rank-1 hazards that nobody assists in, with these ranges over the scenario's own."""
     player = Player(1, scenario_list=[name])
-    original = player.begin
-    player.begin = lambda chosen, options=None: original(chosen, {"episode": stated})  # type: ignore[method-assign]
     try:
-        measured = [measure(trace) for trace in play(make_baseline("none"), player, episodes)]
+        measured = [measure(trace) for trace in play(make_baseline("none"), player, episodes, changes=stated)]
     finally:
         player.close()
     assert all(episode.hazard_happened and episode.hazard_rank == 1 for episode in measured)

@@ -58,10 +58,8 @@ def truth(*, speed_mps=20.0, lead=(0.0, 0.0), messages=(), **record):
 def traces(policy, episodes, stated=None, **kwargs):
     """Every episode of the built-in list as a policy drives it; ``stated`` overrides ranges of the episodes."""
     player = Player(8, split="val", max_peers=4, engine="native", control=policy.control, **kwargs)
-    begin = player.begin
-    player.begin = lambda chosen, options=None: begin(chosen, {"episode": stated} if stated else None)
     try:
-        return list(play(policy, player, episodes))
+        return list(play(policy, player, episodes, changes=stated))
     finally:
         player.close()
 
