@@ -231,5 +231,5 @@ def check_render_mode(render_mode: str | None) -> None:
         raise UsageError(f"render_mode {render_mode!r} is unknown; {nearest(render_mode, RENDERING['render_modes'])}")
 
 
-RENDERING: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": round(1 / STEP_S)}
-"""What Gymnasium asks of the metadata of whoever shows :meth:`ConvoyWorlds.line`."""
+RENDERING: dict[str, Any] = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": round(1 / STEP_S)}
+"""What Gymnasium asks of the metadata of whoever shows worlds (:class:`roadsense.convoy.show.Show`)."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from roadsense.convoy.core import HORIZON_STEPS, INFO_SCALARS, RENDERING, check_render_mode
 from roadsense.convoy.player import Player
 from roadsense.convoy.reward import REWARD_TERMS
+from roadsense.convoy.show import make_show
 from roadsense.convoy.spaces import action_space, observation_space
 from roadsense.convoy.world import MAX_PEERS, is_termination, is_truncation
 from roadsense.errors import ActionError
@@ -125,7 +126,9 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         messages_per_peer: Newest messages of each peer in the observation.
         horizon_steps: Longest episode [steps of 0.1 s].
         reward: Constants of `RewardConfig` to change, by name.
-        render_mode: `"ansi"` lets `render()` return a line of text.
+        render_mode: `"ansi"` lets `render()` return a line of text, `"rgb_array"` a picture from above ([320, 960, 3],
+            uint8; no display needed), and `"human"` shows that picture in a window at every reset and step (pygame
+            where it is installed, else tkinter).
 
     Raises:
         UsageError: An argument names something that does not exist.
@@ -162,6 +165,7 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self.action_space = action_space(control)
         self._actions = np.zeros(1)
         self.render_mode = render_mode
+        self._show = make_show(render_mode)
         self._bind()
 
     def _bind(self) -> None:
@@ -189,6 +193,8 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         elif first:
             self.player.reseed(0, int(self.np_random.integers(2**31)))
         self.player.begin(_FIRST, options)
+        if self._show is not None:
+            self._show.moved(self.worlds)
         return self._observation(), self._info()
 
     def step(
@@ -199,6 +205,8 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             raise ActionError(f"the action has {len(action)} numbers; this environment takes one.")
         self._actions[0] = action[0]
         self.worlds.step(self._actions)
+        if self._show is not None:
+            self._show.moved(self.worlds)
         reason = int(self._end_reason[0])
         terminated, truncated = is_termination(reason), is_truncation(reason)
         return self._observation(), float(self.worlds.rewards[0]), terminated, truncated, self._info()
@@ -213,13 +221,18 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         info["beacons_lost"] = self._lost.copy()
         return info
 
-    def render(self) -> str | None:  # type: ignore[override]
-        """One line of text: time, own speed, gap, request, hazard phase, peers heard."""
-        if self.render_mode is None:
-            gym.logger.warn('render() needs render_mode="ansi" at gym.make.')
+    def render(self) -> str | NDArray[np.uint8] | None:  # type: ignore[override]
+        """What ``render_mode`` says: a line of text (time, own speed, gap, request, hazard phase, peers heard), a
+        picture [320, 960, 3] uint8, or None where a window shows it.
+        """
+        if self._show is None:
+            gym.logger.warn('render() needs a render_mode at gym.make: "ansi", "rgb_array" or "human".')
             return None
-        return self.worlds.line(0)
+        shown = self._show.of(self.worlds)
+        return None if shown is None else shown[0]
 
     def close(self) -> None:
         """Gives the engine back; calling it again does nothing."""
         self.player.close()
+        if self._show is not None:
+            self._show.close()

@@ -138,6 +138,12 @@ def _heard_share(radio, w):
 
 
 @kernel
+def carried_on(told_m, moved_m, along):
+    """One coordinate of a reported position, carried on by ``moved_m`` in the reported direction."""
+    return told_m + moved_m * along
+
+
+@kernel
 def observe(world, radio, w, observation, rows, keys, units):
     """Writes the observation of one world from the radio's tables and the ego's own sensors.
 
@@ -157,8 +163,8 @@ def observe(world, radio, w, observation, rows, keys, units):
     for row in range(count):
         message = radio.messages[w, rows[row] // per_peer, rows[row] % per_peer]
         age, carried = now - message.arrival_s, message.speed_mps * (now - message.arrival_s)
-        dx = message.x_m + carried * message.along_x - own.x_m
-        dy = message.y_m + carried * message.along_y - own.y_m
+        dx = carried_on(message.x_m, carried, message.along_x) - own.x_m
+        dy = carried_on(message.y_m, carried, message.along_y) - own.y_m
         turned = message.heading_rad - own.heading_rad
         peers[w, row, 0] = _scaled(own.along_x * dx + own.along_y * dy, _PEER_SCALE[0])
         peers[w, row, 1] = _scaled(own.along_x * dy - own.along_y * dx, _PEER_SCALE[1])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from roadsense.convoy.arguments import check_names, checked, mapping, seed_of
 from roadsense.convoy.core import HORIZON_STEPS, RENDERING, check_render_mode
 from roadsense.convoy.player import Player
+from roadsense.convoy.show import make_show
 from roadsense.convoy.spaces import action_space, observation_space
 from roadsense.convoy.world import MAX_PEERS, is_termination, is_truncation
 from roadsense.errors import ActionError, UsageError, nearest
@@ -49,6 +50,7 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
             raise UsageError(f"autoreset_mode {autoreset_mode!r} is unknown; {nearest(str(autoreset_mode), modes)}")
         check_render_mode(render_mode)
         self.num_envs, self.render_mode = num_envs, render_mode
+        self._show = make_show(render_mode)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**RENDERING, "autoreset_mode": self.autoreset_mode}
         self.player = Player(
@@ -102,6 +104,8 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
         self.player.begin(chosen, options)
         self._ended[chosen] = False
         self._begun[chosen] = True
+        if self._show is not None and self._begun.all():
+            self._show.moved(self.worlds)
         return self._observation(), self._info(chosen)
 
     def _reset_mask(self, given: Any) -> NDArray[np.bool_]:
@@ -138,6 +142,8 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
             }
             self.player.begin(self._ended)
             self._ended = np.zeros_like(self._ended)
+        if self._show is not None:
+            self._show.moved(self.worlds)
         return self._observation(), rewards, terminated, truncated, {**self._info(np.ones_like(self._ended)), **info}
 
     def _asked(self, actions: Any) -> NDArray[np.float64]:
@@ -176,13 +182,17 @@ class ConvoyVectorEnv(gym.vector.VectorEnv[dict[str, NDArray[Any]], NDArray[np.f
             info[name], info[f"_{name}"] = value, present.copy()
         return info
 
-    def render(self) -> tuple[str, ...] | None:  # type: ignore[override]
-        """One line of text a world, as :meth:`roadsense.convoy.env.ConvoyEnv.render`."""
-        if self.render_mode is None:
-            gym.logger.warn('render() needs render_mode="ansi" at gym.make_vec.')
+    def render(self) -> tuple[str | NDArray[np.uint8], ...] | None:  # type: ignore[override]
+        """A line of text or a picture a world, as :meth:`roadsense.convoy.env.ConvoyEnv.render`; None where a window
+        shows the first worlds.
+        """
+        if self._show is None:
+            gym.logger.warn('render() needs a render_mode at gym.make_vec: "ansi", "rgb_array" or "human".')
             return None
-        return tuple(self.worlds.line(world) for world in range(self.num_envs))
+        return self._show.of(self.worlds)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Gives the engines back."""
         self.player.close()
+        if self._show is not None:
+            self._show.close()

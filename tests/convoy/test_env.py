@@ -46,7 +46,7 @@ def bits(env, seed=None, steps=80, options=None):
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"control": "acceleration", "messages_per_peer": 3, "max_peers": 5}])
-def test_gymnasium_finds_nothing_to_complain_about(make, kwargs):
+def test_gymnasium_finds_nothing_to_complain_about(make, watching, kwargs):
     check_env(make(**kwargs).unwrapped)
 
 
@@ -108,8 +108,8 @@ def test_integers_of_numpy_are_integers(make):
 
 
 def test_an_unknown_render_mode_is_refused():
-    with pytest.raises(UsageError, match="render_mode 'human' is unknown; known are: ansi"):
-        ConvoyEnv(render_mode="human")
+    with pytest.raises(UsageError, match="render_mode 'rgb' is unknown; known are: ansi, human, rgb_array"):
+        ConvoyEnv(render_mode="rgb")
 
 
 @pytest.mark.parametrize(

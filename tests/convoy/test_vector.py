@@ -265,9 +265,9 @@ def test_options_and_modes_of_a_wrong_kind_are_refused(batches, scene):
 
 
 def test_an_unknown_render_mode_is_refused_and_none_shows_nothing(batches, scene):
-    with pytest.raises(UsageError, match="render_mode 'human' is unknown"):
-        ConvoyVectorEnv(2, render_mode="human", scenario=scene)
-    with pytest.warns(UserWarning, match="needs render_mode"):
+    with pytest.raises(UsageError, match="render_mode 'humans' is unknown; did you mean 'human'"):
+        ConvoyVectorEnv(2, render_mode="humans", scenario=scene)
+    with pytest.warns(UserWarning, match="needs a render_mode"):
         assert batches[AutoresetMode.DISABLED].render() is None
 
 

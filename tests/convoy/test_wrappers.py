@@ -29,7 +29,7 @@ def test_the_sequence_holds_the_rows_in_use_and_nothing_else():
 
 
 @pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version:UserWarning")  # it is a wrapper
-def test_gymnasium_accepts_it():
+def test_gymnasium_accepts_it(watching):
     env = PeerSequence(gym.make("Convoy-v0").unwrapped)
     try:
         check_env(env, skip_render_check=False)
