@@ -161,6 +161,29 @@ def _evaluate(arguments: list[str]) -> int:
     return EXIT_ERROR if result.problems else EXIT_OK
 
 
+def _replay(arguments: list[str]) -> None:
+    """Plays one episode again and writes it as one HTML page to look at."""
+    from roadsense.evaluation.replay import ReplayConfig, replay
+    from roadsense.files import refuse_unwritable
+
+    @dataclass(frozen=True, kw_only=True)
+    class Replay(ReplayConfig):
+        """Plays one episode again and writes it as one HTML page to look at."""
+
+        episode: tyro.conf.Positional[str]
+        """<policy>:<number>; the policy as in evaluate, the number counts from 0 along the list."""
+        html: Path
+        """Where to write the page."""
+
+    asked = _parse(Replay, "replay", arguments)
+    if asked.html.is_dir():
+        raise UsageError(f"{asked.html}: is a folder; name a file.")
+    refuse_unwritable(asked.html)
+    config = ReplayConfig(**{one.name: getattr(asked, one.name) for one in dataclasses.fields(ReplayConfig)})
+    replay(asked.episode, config, asked.html)
+    print(asked.html)
+
+
 def _taken(flag: str, arguments: list[str], default: str) -> tuple[str, list[str]]:
     """Value of a flag, given as two words or with "=", and the other arguments.
 
@@ -271,7 +294,7 @@ def _verify(arguments: list[str]) -> int:
 
 
 VERBS: dict[str, Callable[[list[str]], int | None]] = {
-    "generate": _generate, "check": _check, "train": _train, "evaluate": _evaluate, "gate": _gate,
+    "generate": _generate, "check": _check, "train": _train, "evaluate": _evaluate, "replay": _replay, "gate": _gate,
     "export": _export, "pipeline": _pipeline, "calibrate": _calibrate,
 }  # fmt: skip
 """Each verb parses its own arguments, imports what it needs only then, and may return an exit code."""

@@ -48,6 +48,8 @@ class WorldsConfig:
     """Longest episode [control steps]."""
     reward: RewardConfig = field(default_factory=RewardConfig)
     """Constants of the reward."""
+    max_frames: int = 0
+    """How many frames of a step the radio keeps for whoever draws it; slower, and no other effect."""
 
     def __post_init__(self) -> None:
         names = [control.name.lower() for control in Control]
@@ -79,7 +81,7 @@ class ConvoyWorlds:
         self.config, self.traffic = config, traffic
         self.num_worlds = traffic.num_worlds
         max_cars = config.max_peers + 1
-        self.emulator = Emulator(self.num_worlds, max_cars, config.messages_per_peer)
+        self.emulator = Emulator(self.num_worlds, max_cars, config.messages_per_peer, config.max_frames)
         self.records = np.zeros(self.num_worlds, WORLD_DTYPE)
         num_rows = config.num_rows
         self.observation = Observation.zeros(self.num_worlds, num_rows)

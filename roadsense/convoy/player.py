@@ -44,7 +44,8 @@ def radio_of(radio: str | Path | None, source: ScenarioSource) -> RadioParams:
 
 
 class Player:
-    """Episodes for ``num_worlds`` worlds; arguments as in :class:`roadsense.convoy.env.ConvoyEnv`.
+    """Episodes for ``num_worlds`` worlds; arguments as in :class:`roadsense.convoy.env.ConvoyEnv`, and ``max_frames``
+    as in :class:`roadsense.convoy.core.WorldsConfig`.
 
     Attributes:
         worlds: the batch it plays in.
@@ -71,6 +72,7 @@ class Player:
         messages_per_peer: int = 1,
         horizon_steps: int = HORIZON_STEPS,
         reward: Mapping[str, float] | None = None,
+        max_frames: int = 0,
     ) -> None:
         asked = checked(
             dataset_dir=dataset_dir, split=split, scenario_list=scenario_list, scenario=scenario, radio=radio,
@@ -78,7 +80,7 @@ class Player:
             horizon_steps=horizon_steps, reward=reward,
         )  # fmt: skip
         shared = {name: asked[name] for name in ("control", "max_peers", "messages_per_peer", "horizon_steps")}
-        self.config = WorldsConfig(**shared, reward=_reward(reward))
+        self.config = WorldsConfig(**shared, reward=_reward(reward), max_frames=max_frames)
         self.source = open_source(dataset_dir=dataset_dir, split=split, scenario_list=scenario_list, scenario=scenario)
         scenarios = self.source.all()
         crowded, room = max(scenarios, key=lambda played: len(played.vehicles)), self.config.max_peers

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from roadsense.convoy.core import ConvoyWorlds
 from roadsense.convoy.hazard import tells_of_hazard
+from roadsense.convoy.picture import Picture, PictureRecorder
 from roadsense.convoy.world import HazardKind
 from roadsense.traffic.base import STEP_S
 
@@ -77,6 +78,8 @@ class EpisodeTrace(NamedTuple):
     """[T+1, 4], observations where they were asked for."""
     peers: NDArray[np.float32] | None = None
     peer_mask: NDArray[np.int8] | None = None
+    picture: Picture | None = None
+    """What drawing it needs, where it was asked for."""
 
     @property
     def num_steps(self) -> int:
@@ -109,10 +112,12 @@ class TraceRecorder:
     Args:
         worlds: the batch.
         observations: whether observations are kept too.
+        picture: whether that is kept too which drawing needs; the worlds must keep frames.
     """
 
-    def __init__(self, worlds: ConvoyWorlds, observations: bool = False) -> None:
+    def __init__(self, worlds: ConvoyWorlds, observations: bool = False, picture: bool = False) -> None:
         self._worlds = worlds
+        self._picture = PictureRecorder(worlds) if picture else None
         steps, num, cars = worlds.config.horizon_steps, worlds.num_worlds, worlds.config.max_peers + 1
         self._over_time: dict[str, NDArray[Any]] = {}
         state, records = worlds.traffic.state, worlds.records
@@ -136,6 +141,8 @@ class TraceRecorder:
         self._received[chosen] = self._lost[chosen] = 0
         self._over_time["target_heard"][chosen] = False
         self._write(np.flatnonzero(chosen))
+        if self._picture is not None:
+            self._picture.begin(np.flatnonzero(chosen))
 
     def record(self, active: NDArray[np.bool_]) -> None:
         """Stores the step that the active worlds just took."""
@@ -150,6 +157,8 @@ class TraceRecorder:
         self._received[rows] += radio.received[rows]
         self._lost[rows] += radio.lost[rows]
         self._write(rows)
+        if self._picture is not None:
+            self._picture.record(rows)
 
     def _write(self, rows: NDArray[np.intp]) -> None:
         worlds, times = self._worlds, self._over_time
@@ -180,5 +189,6 @@ class TraceRecorder:
         scalars: dict[str, Any] = {name: record[name].item() for name in _SCALARS}
         return EpisodeTrace(
             scenario_id=scenario.scenario_id, num_peers=len(scenario.vehicles) - 1,
-            beacons_received=self._received[world].copy(), beacons_lost=self._lost[world].copy(), **scalars, **arrays,
+            beacons_received=self._received[world].copy(), beacons_lost=self._lost[world].copy(),
+            picture=self._picture.picture(world) if self._picture is not None else None, **scalars, **arrays,
         )  # fmt: skip

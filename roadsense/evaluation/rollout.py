@@ -73,6 +73,7 @@ def play_all(
     episodes: Iterable[Episode],
     *,
     observations: bool = False,
+    picture: bool = False,
     on_episode: Callable[[], None] | None = None,
 ) -> Iterator[EpisodeTrace]:
     """Yields the traces of episodes, in their order whatever the number of worlds.
@@ -84,9 +85,10 @@ def play_all(
         worlds: to play in.
         episodes: what to play.
         observations: whether traces keep what the policy saw.
+        picture: whether they keep what drawing needs; the worlds must keep frames.
         on_episode: called once for each finished episode.
     """
-    recorder = TraceRecorder(worlds, observations)
+    recorder = TraceRecorder(worlds, observations, picture)
     truth = Truth(worlds.records, worlds.traffic.state, worlds.emulator.state) if policy.privileged else None
     running = np.full(worlds.num_worlds, -1)
     done: dict[int, EpisodeTrace] = {}
