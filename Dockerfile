@@ -1,3 +1,6 @@
+# What the image stands on: `system`, or `browser` for one that tests can also open pages in.
+ARG SYSTEM=system
+
 # The dependencies are a stage of their own, keyed by setup.cfg and constraints.txt: a change of code rebuilds in seconds.
 FROM python:3.11-slim AS dependencies
 # The system's certificates, so that an authority added to the base image counts for pip too.
@@ -18,7 +21,7 @@ RUN cd /opt/venv/lib/python3.11/site-packages && rm -r sumo/tools \
     && diff -r libsumo.libs eclipse_sumo.libs && rm -r eclipse_sumo.libs && ln -s libsumo.libs eclipse_sumo.libs
 
 
-FROM python:3.11-slim
+FROM python:3.11-slim AS system
 # What the SUMO wheels take from the system. They link against libGL and draw nothing here, so the graphics drivers that
 # come with it (LLVM and all, 200 MB) go again.
 RUN apt-get update \
@@ -26,6 +29,18 @@ RUN apt-get update \
         libatomic1 libexpat1 libgl1 libstdc++6 libx11-6 libxext6 libxrender1 zlib1g \
     && dpkg --purge --force-depends $(dpkg-query -W -f '${Package} ' 'libllvm*' libgl1-mesa-dri 'mesa-libgallium*' 'libicu*' 'libz3-*') \
     && rm -rf /var/lib/apt/lists/*
+
+
+# Chromium needs some of what went, so that comes back first.
+FROM system AS browser
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends --fix-broken \
+    && apt-get install -y --no-install-recommends chromium fonts-dejavu-core \
+    && rm -rf /var/lib/apt/lists/*
+ENV ROADSENSE_REQUIRE_CHROMIUM=1
+
+
+FROM ${SYSTEM}
 RUN useradd --uid 1000 --no-create-home --home-dir /home/roadsense roadsense
 COPY --from=dependencies /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \

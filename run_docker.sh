@@ -8,7 +8,7 @@ usage: ./run_docker.sh VERB [ARGUMENTS]
 
   build             make the image (or .venv), run nothing
   shell [...]       a shell in it; arguments go to bash
-  test [...]        the test suite; arguments go to pytest
+  test [...]        the test suite; arguments go to pytest (local: tests that open pages need chromium, else they skip)
   anything else     goes to roadsense as it is: ./run_docker.sh pipeline --seed 7
 
 Paths are relative to this folder; in a container only runs/ and scenarios/datasets/ are kept.
@@ -21,6 +21,8 @@ TEXT
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 cd "$here"
 image=roadsense
+system=system # the Dockerfile's stage that the image stands on
+cache=roadsense-cache
 image_uid=1000 # the Dockerfile's user
 venv=$here/.venv
 
@@ -158,7 +160,7 @@ build_image() {
   local commit
   commit=$(git rev-parse HEAD 2>/dev/null || echo unknown)
   [ -z "$(git status --porcelain 2>/dev/null)" ] || commit=$commit-dirty
-  "$engine" build -t "$image" --build-arg "GIT_COMMIT=$commit" . >&2 ||
+  "$engine" build -t "$image" --build-arg "SYSTEM=$system" --build-arg "GIT_COMMIT=$commit" . >&2 ||
     fail "the image could not be built; $engine's message above says why."
 }
 
@@ -179,7 +181,7 @@ run_container() {
   identity=$("$engine" image inspect --format '{{.Id}}' "$image" 2>/dev/null || true) # what results say they ran in
   options=(--rm --shm-size 1g --user "${user[0]}:${user[1]}"
     -v "$here/runs:/app/runs" -v "$here/scenarios/datasets:/app/scenarios/datasets"
-    -v "$image-cache:/home/roadsense/.cache" --security-opt label=disable)
+    -v "$cache:/home/roadsense/.cache" --security-opt label=disable)
   [ -z "$identity" ] || options+=(--env "ROADSENSE_IMAGE=$image@sha256:${identity#sha256:}")
   if "$engine" --version 2>/dev/null | grep -qi podman; then # also where `docker` is podman's alias
     [ "$(id -u)" = 0 ] || options+=(--userns keep-id)
@@ -217,6 +219,7 @@ if [ "$engine" = local ]; then
   say "engine: local (.venv)"
   run_local "$@"
 else
+  [ "$1" != test ] || image=roadsense-test system=browser # tests also open pages
   say "engine: $engine (image $image)"
   build_image
   [ "$1" = build ] || run_container "$@"
