@@ -30,9 +30,9 @@ _FLAGS = (
     "--disable-sync", "--mute-audio", "--hide-scrollbars", "--force-color-profile=srgb",
 )  # fmt: skip
 
-_KEYS = {
-    "ArrowRight": 39, "ArrowLeft": 37, "Home": 36, "End": 35, " ": 32,
-}  # fmt: skip
+_KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "Home": 36, "End": 35, " ": 32}
+"""Keys that tests press, and their codes."""
+
 _SHIFT = 8
 
 

@@ -18,6 +18,7 @@ from roadsense.evaluation.rollout import play
 from roadsense.policies.baselines import make_baseline
 
 from ..browser import chromium
+from ..policies.networks import random_actor, write_run
 
 CONFIG = ReplayConfig(engine="native")
 NUMBER = 2
@@ -136,6 +137,16 @@ def test_the_same_episode_gives_the_same_bytes_and_another_one_others(tmp_path):
     assert files[0].read_bytes() == files[1].read_bytes() != files[2].read_bytes()
 
 
+def test_a_run_folder_is_replayed_and_its_page_names_the_weights(tmp_path):
+    write_run(tmp_path / "run", random_actor(seed=3))
+    run = tmp_path / "run"
+    replay(f"{run}:1", CONFIG, tmp_path / "page.html")
+    (data,) = re.findall(r'id="data">(.*?)</script>', (tmp_path / "page.html").read_text("utf-8"), re.DOTALL)
+    about = json.loads(data)["about"]
+    assert (about["policy"], about["number"]) == ("run", 1)
+    assert re.fullmatch("[0-9a-f]{64}", about["weights_digest"])
+
+
 class Addresses(HTMLParser):
     """Collects everything that could make a browser ask for another file."""
 
@@ -217,8 +228,11 @@ def opened(browser, file):
 
 COLOURS = """
 (id => {
-  const canvas = document.getElementById(id), found = {};
-  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const canvas = document.getElementById(id), found = {}, copy = document.createElement("canvas");
+  copy.width = canvas.width; copy.height = canvas.height;
+  const g = copy.getContext("2d", {willReadFrequently: true});
+  g.drawImage(canvas, 0, 0);
+  const pixels = g.getImageData(0, 0, copy.width, copy.height).data;
   for (let i = 0; i < pixels.length; i += 4) {
     if (pixels[i + 3] < 255) continue;
     const colour = [pixels[i], pixels[i + 1], pixels[i + 2]].join();
@@ -227,7 +241,7 @@ COLOURS = """
   return found;
 })
 """
-BLUE, RED = "10,95,196", "204,41,54"
+BLUE, RED, GREEN = "10,95,196", "204,41,54", "20,131,107"
 
 
 def colours(browser, canvas):
@@ -309,6 +323,35 @@ def test_the_figures_are_those_of_the_step(opened, shown):
     away = np.hypot(cars["x"][1][k] - cars["x"][0][k], cars["y"][1][k] - cars["y"][0][k])
     assert float(row[1]) == pytest.approx(away, abs=0.1)  # a straight stretch
     assert row[6] == str(shown["told"]["age_ms"][1][k])
+
+
+def test_messages_between_peers_are_shown_where_they_are_asked_for(opened):
+    image = "document.getElementById('scene').toDataURL()"
+    opened.evaluate("go(60)")
+    plain = opened.evaluate(image)
+    opened.evaluate("document.getElementById('all-links').click()")
+    assert opened.evaluate(image) != plain
+    opened.evaluate("document.getElementById('all-links').click()")
+    assert opened.evaluate(image) == plain
+
+
+def test_a_message_is_seen_on_its_way_and_fades_once_it_arrived(opened, shown):
+    frames = shown["frames"]
+    flights = [(sent, arrived) for sent, arrived, to, hops in zip(
+        frames["sent"], frames["arrived"], frames["to"], frames["hops"], strict=True
+    ) if to == 0 and hops == 0 and arrived]  # fmt: skip
+    sent, arrived = next(
+        one for one in flights if one[0] > 2000 and one[1] - one[0] > 4
+        and not any(other != one and other[0] < one[1] + 5 and other[1] > one[0] for other in flights)
+    )  # fmt: skip
+
+    def bright(ms):
+        opened.evaluate(f"go({ms / 100})")
+        return colours(opened, "scene").get(GREEN, 0)
+
+    on_its_way = [bright(sent + share * (arrived - sent)) for share in (0.2, 0.6, 0.98)]
+    assert 20 < on_its_way[0] <= on_its_way[1] <= on_its_way[2]
+    assert bright(arrived + 3) < 0.3 * on_its_way[0]
 
 
 @pytest.mark.parametrize("dark", [False, True])
