@@ -207,6 +207,14 @@ def evaluate(
     return result
 
 
+def open_worlds(policy: Policy, engine: str, count: int, max_peers: int, max_frames: int = 0) -> ConvoyWorlds:
+    """Worlds for a policy; with ``max_frames`` they keep what pictures need."""
+    settings = WorldsConfig(
+        control=policy.control, max_peers=max_peers, messages_per_peer=policy.messages_per_peer, max_frames=max_frames
+    )
+    return ConvoyWorlds(settings, make_traffic(engine, count, max_peers + 1))
+
+
 def _played(
     policy: Policy, listed: EpisodeList, which: Sequence[int], config: EvaluationConfig, engine: str
 ) -> Iterator[Row]:
@@ -214,10 +222,7 @@ def _played(
     if not which:
         return
     count = min(_NATIVE_WORLDS, len(which)) if engine == "native" else 1
-    settings = WorldsConfig(
-        control=policy.control, max_peers=config.max_peers, messages_per_peer=policy.messages_per_peer
-    )
-    worlds = ConvoyWorlds(settings, make_traffic(engine, count, config.max_peers + 1))
+    worlds = open_worlds(policy, engine, count, config.max_peers)
     try:
         traces = play_all(policy, worlds, (listed.episodes[index] for index in which))
         for index, trace in zip(which, traces, strict=True):

@@ -106,6 +106,8 @@ class GateSpec(_Strict):
     version: Annotated[int, Field(ge=1)]
     about: str
     gates: Annotated[tuple[Gate, ...], Field(min_length=1)]
+    shown: dict[str, tuple[str, ...]] = {}
+    """Policies that play a suite too, for whoever looks at the run; no gate asks for them."""
 
     def needs(self) -> dict[str, list[str]]:
         """The policies that must play each suite, the judged one first."""
@@ -113,6 +115,8 @@ class GateSpec(_Strict):
         for gate in self.gates:
             if gate.suite is not None:
                 found.setdefault(gate.suite, {RUN: None}).update(dict.fromkeys(gate.policies))
+        for suite, names in self.shown.items():
+            found.setdefault(suite, {RUN: None}).update(dict.fromkeys(names))
         return {suite: list(names) for suite, names in found.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from dataclasses import dataclass
@@ -17,16 +18,17 @@ import roadsense
 from roadsense.convoy.control import MAX_BRAKE_MPS2
 from roadsense.convoy.observation import PEER_FEATURES
 from roadsense.convoy.picture import MAX_FRAMES
-from roadsense.convoy.player import Player
 from roadsense.convoy.trace import EpisodeTrace, hazard_happened
 from roadsense.convoy.world import MAX_PEERS, NEVER, EndReason, HazardKind
 from roadsense.errors import UsageError
-from roadsense.evaluation.evaluate import find_policy
-from roadsense.evaluation.metrics import time_to_collision
-from roadsense.evaluation.rollout import EVALUATION_SEED, play
+from roadsense.espnow.params import RadioParams
+from roadsense.evaluation.evaluate import EpisodeList, EvaluationConfig, find_policy, open_worlds
+from roadsense.evaluation.rollout import play_all
+from roadsense.evaluation.surrogates import time_to_collision
 from roadsense.files import write_text
 from roadsense.policies.base import Policy
 from roadsense.traffic.base import STEP_S
+from roadsense.traffic.engines import choose_engine
 
 SHOWN_TTC_S = 60.0
 """Longer times to collision are told as none [s]."""
@@ -38,6 +40,8 @@ _TEMPLATE = "replay.html"
 class ReplayConfig:
     """Which list of episodes the replayed one stands in; as in an evaluation."""
 
+    suite: str | None = None
+    """A suite by name or file, instead of a split of a dataset."""
     dataset_dir: str | None = None
     """Root of a dataset; None: the built-in scenarios."""
     split: str = "eval"
@@ -62,12 +66,56 @@ def read_address(episode: str) -> tuple[str, int]:
     return policy, int(number)
 
 
-def open_player(policy: Policy, config: ReplayConfig) -> Player:
-    """The world that a policy's episodes are played in, keeping what drawing needs."""
-    return Player(
-        1, dataset_dir=config.dataset_dir, split=config.split, radio=config.radio, engine=config.engine,
-        control=policy.control, max_peers=config.max_peers, messages_per_peer=policy.messages_per_peer,
-        max_frames=MAX_FRAMES,
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """An episode that was played again, and where it stands."""
+
+    trace: EpisodeTrace
+    """With its picture."""
+    policy: Policy
+    number: int
+    listed: str
+    """The list it stands in, in words."""
+    identity: dict[str, Any]
+    engine: str
+    radio: RadioParams
+
+
+def play_again(episode: str, config: ReplayConfig) -> Replayed:
+    """Plays an episode of an evaluation's list.
+
+    Args:
+        episode: its address, ``<policy>:<number>``; the policy as in ``roadsense evaluate``.
+        config: which list.
+
+    Raises:
+        UsageError: the address is none, or the policy, the list or the number is unknown.
+        RoadsenseError: something cannot be played.
+    """
+    name, number = read_address(episode)
+    policy = find_policy(name)
+    stated = {one.name: getattr(config, one.name) for one in dataclasses.fields(config)}
+    asked = EvaluationConfig(**stated, episodes=None if config.suite is not None else number + 1)
+    listed = EpisodeList(asked)
+    try:
+        if number >= len(listed.episodes):
+            raise UsageError(
+                f"suite {config.suite} has {len(listed.episodes)} episodes from 0 on; there is no {number}."
+            )
+        chosen = listed.episodes[number]
+        engine = choose_engine(config.engine, [chosen.scenario])
+        worlds = open_worlds(policy, engine, 1, config.max_peers, MAX_FRAMES)
+        try:
+            (trace,) = play_all(policy, worlds, [chosen], picture=True)
+        finally:
+            worlds.close()
+    finally:
+        listed.close()
+    where = f"suite {config.suite}" if config.suite is not None else config.split
+    bucket = next((bucket.name for bucket in listed.buckets if number in bucket.episodes), "")
+    return Replayed(
+        trace=trace, policy=policy, number=number, listed=f"{where}, {bucket}" if bucket else where,
+        identity={**listed.identity, "dataset": config.dataset_dir}, engine=engine, radio=chosen.radio,
     )  # fmt: skip
 
 
@@ -80,31 +128,16 @@ def replay(episode: str, config: ReplayConfig, html: Path) -> EpisodeTrace:
         html: where to write the page.
 
     Raises:
-        UsageError: the address is none, or the policy or the split is unknown.
-        RoadsenseError: something cannot be played, or the page cannot be written.
+        as :func:`play_again`, and RoadsenseError where the page cannot be written.
     """
-    name, number = read_address(episode)
-    policy = find_policy(name)
-    player = open_player(policy, config)
-    try:
-        (trace,) = play(policy, player, 1, first=number, picture=True)
-        write_text(html, page(document(trace, policy, player, number, config)))
-    finally:
-        player.close()
-    return trace
+    again = play_again(episode, config)
+    write_text(html, page(document(again)))
+    return again.trace
 
 
-def document(
-    trace: EpisodeTrace, policy: Policy, player: Player, number: int, config: ReplayConfig
-) -> dict[str, Any]:  # fmt: skip
-    """All that the page shows, as plain values; None where there is nothing. The same episode gives the same document.
-
-    Args:
-        trace: with its picture.
-        policy, player: who decided, and what was played in.
-        number: of the episode in its list.
-        config: which list.
-    """
+def document(again: Replayed) -> dict[str, Any]:
+    """All that the page shows, as plain values; None where there is nothing. An episode always gives the same one."""
+    trace, policy, identity = again.trace, again.policy, again.identity
     picture = trace.picture
     assert picture is not None, "the trace was recorded without"
     used = np.flatnonzero(trace.alive.any(axis=0))
@@ -115,10 +148,11 @@ def document(
     origin = (float(picture.x_m[0, 0]), float(picture.y_m[0, 0]))
     return {
         "about": {
-            "policy": policy.name, "privileged": policy.privileged, "control": policy.control, "number": number,
-            "scenario": trace.scenario_id, "split": config.split, "dataset": config.dataset_dir,
-            "dataset_digest": player.source.digest, "radio": player.params.name,
-            "radio_digest": player.params.digest, "engine": player.engine, "root_seed": str(EVALUATION_SEED),
+            "policy": policy.name, "privileged": policy.privileged, "control": policy.control, "number": again.number,
+            "scenario": trace.scenario_id, "split": again.listed, "dataset": identity["dataset"],
+            "suite_digest": (identity["suite"] or {}).get("digest"), "dataset_digest": identity["dataset_digest"],
+            "radio": again.radio.name, "radio_digest": again.radio.digest, "engine": again.engine,
+            "root_seed": str(identity["root_seed"]),
             "seed": str(trace.seed), "roadsense": roadsense.__version__, **dict(policy.origin),
         },
         "end": EndReason(trace.end_reason).name.lower(),
@@ -155,7 +189,7 @@ def document(
         "action": _column(trace.action, 3), "demand_mps2": _column(trace.demand_mps2, 2),
         "driver_mps2": _column(trace.driver_accel_mps2, 2), "reward": _column(trace.reward, 3),
         "frames": _frames(picture.frames, column), "frames_left_out": picture.frames_left_out,
-        "stale_after_ms": player.params.stale_after_ms,
+        "stale_after_ms": again.radio.stale_after_ms,
         "sees_m": PEER_FEATURES[0].high * PEER_FEATURES[0].scale,
     }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """An episode as a page: what it holds is what was played, and a browser shows it."""
 
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -12,24 +13,28 @@ from roadsense.convoy.observation import PEER_FEATURES
 from roadsense.convoy.picture import MAX_FRAMES
 from roadsense.convoy.player import Player
 from roadsense.errors import EXIT_OK, EXIT_USAGE, UsageError
+from roadsense.evaluation.evaluate import EvaluationConfig, evaluate
 from roadsense.evaluation.metrics import measure
-from roadsense.evaluation.replay import ReplayConfig, document, open_player, page, read_address, replay
-from roadsense.evaluation.rollout import play
+from roadsense.evaluation.replay import ReplayConfig, document, page, play_again, read_address, replay
+from roadsense.evaluation.rollout import episodes_of, play_all
 from roadsense.policies.baselines import make_baseline
 
 from ..browser import chromium
 from ..policies.networks import random_actor, write_run
+from .test_suites import file_of
 
 CONFIG = ReplayConfig(engine="native")
 NUMBER = 2
 """An episode of the built-in list in which a car brakes hard and nobody helps."""
 
 
-def played(policy, number, count=1, **kwargs):
+def played(policy, number, count=1, worlds=1, **kwargs):
     """Traces of a baseline's episodes from ``number`` on."""
-    player = Player(1, split="eval", engine="native", max_frames=MAX_FRAMES if kwargs.get("picture") else 0)
+    frames = MAX_FRAMES if kwargs.get("picture") else 0
+    player = Player(worlds, split="eval", engine="native", max_frames=frames)
+    listed = itertools.islice(episodes_of(player.source, player.params), number, number + count)
     try:
-        return list(play(make_baseline(policy), player, count, first=number, **kwargs))
+        return list(play_all(make_baseline(policy), player.worlds, listed, **kwargs))
     finally:
         player.close()
 
@@ -42,14 +47,9 @@ def recorded():
 
 
 @pytest.fixture(scope="module")
-def shown(recorded):
+def shown():
     """Its document."""
-    policy = make_baseline("none")
-    player = open_player(policy, CONFIG)
-    try:
-        return document(recorded, policy, player, NUMBER, CONFIG)
-    finally:
-        player.close()
+    return document(play_again(f"none:{NUMBER}", CONFIG))
 
 
 # ---- what is recorded ------------------------------------------------------------------------------------------------
@@ -99,11 +99,7 @@ def test_frames_that_reach_v001_are_the_beacons_that_are_counted(recorded):
 
 
 def test_worlds_of_a_batch_keep_their_own_frames():
-    player = Player(2, split="eval", engine="native", max_frames=MAX_FRAMES)
-    try:
-        together = list(play(make_baseline("none"), player, 2, first=NUMBER, picture=True))
-    finally:
-        player.close()
+    together = played("none", NUMBER, count=2, worlds=2, picture=True)
     for one, alone in zip(together, played("none", NUMBER, count=2, picture=True), strict=True):
         fields = [name for name in alone.picture.frames.dtype.names if name != "world"]
         assert np.array_equal(one.picture.frames[fields], alone.picture.frames[fields])
@@ -369,3 +365,14 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser, file, dark):
     assert small == 0
     assert len(colours(browser, "scene")) > 20
     assert browser.problems == []
+
+
+def test_an_episode_of_a_suite_is_the_one_that_was_counted(tmp_path):
+    config = ReplayConfig(suite=file_of(tmp_path), engine="native", max_peers=2)
+    again = play_again("none:20", config)
+    stated = EvaluationConfig(suite=config.suite, engine="native", max_peers=2)
+    counted = evaluate([make_baseline("none")], stated, progress=False).rows[20]
+    assert measure(again.trace) == counted.metrics
+    assert again.listed.endswith(counted.bucket)
+    with pytest.raises(UsageError, match="has 36 episodes from 0 on; there is no 36"):
+        play_again("none:36", config)
