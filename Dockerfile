@@ -1,4 +1,5 @@
-# What the image stands on: `system`, or `browser` for one that tests can also open pages in.
+# What the image stands on: `system`, or `browser` for one that tests can also open pages in. An old Podman or Buildah (1.28) needs it to
+# be named (--build-arg SYSTEM=system); run_docker.sh always does.
 ARG SYSTEM=system
 
 # The dependencies are a stage of their own, keyed by setup.cfg and constraints.txt: a change of code rebuilds in seconds.
