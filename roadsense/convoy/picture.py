@@ -31,15 +31,15 @@ class Heard(NamedTuple):
     """Relays it went through."""
 
 
-def heard(worlds: ConvoyWorlds) -> Heard:
-    """What the ego knows of the others at the present step."""
+def heard(worlds: ConvoyWorlds, chosen: slice | NDArray[np.intp]) -> Heard:
+    """What the egos of the chosen worlds know of the others at the present step."""
     radio = worlds.emulator.state
-    known = radio.message_count > 0
+    known = radio.message_count[chosen] > 0
     newest: dict[str, Any] = {
-        name: getattr(radio, f"message_{name}")[..., 0]
+        name: getattr(radio, f"message_{name}")[chosen, :, 0]
         for name in ("x_m", "y_m", "speed_mps", "heading_rad", "accel_mps2", "along_x", "along_y", "hops", "arrival_s")
     }
-    age = np.where(known, worlds.records["step"][:, None] * STEP_S - newest["arrival_s"], 0.0)
+    age = np.where(known, worlds.records["step"][chosen, None] * STEP_S - newest["arrival_s"], 0.0)
     carry = carried_on.py_func  # type: ignore[attr-defined]
     found = Heard(
         carry(newest["x_m"], newest["speed_mps"] * age, newest["along_x"]),
@@ -130,8 +130,8 @@ class PictureRecorder:
             self._over_time[name][rows, step] = getattr(worlds.traffic.state, name)[rows]
         for name in _OWN:
             self._over_time[f"own_{name}"][rows, step] = getattr(worlds.emulator.state, f"reading_{name}")[rows, EGO]
-        for kept, now in zip(self._heard, heard(worlds), strict=True):
-            kept[rows, step] = now[rows]
+        for kept, now in zip(self._heard, heard(worlds, rows), strict=True):
+            kept[rows, step] = now
 
     def picture(self, world: int) -> Picture:
         """What was recorded of a world's episode so far, copied."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from roadsense.convoy.control import MAX_BRAKE_MPS2
 from roadsense.convoy.core import ConvoyWorlds
-from roadsense.convoy.picture import heard, road
+from roadsense.convoy.picture import Heard, heard, road
 from roadsense.convoy.raster import Colour, Raster
 from roadsense.convoy.world import EndReason, HazardPhase
 from roadsense.traffic.base import EGO, STEP_S
@@ -147,11 +147,11 @@ def _draw_cars(raster: Raster, worlds: ConvoyWorlds, world: int, view: View) -> 
 
 def _draw_ghosts(raster: Raster, worlds: ConvoyWorlds, world: int, view: View) -> None:
     """Where the policy takes the others to be; the older the message, the fainter."""
-    told, length_m = heard(worlds), worlds.traffic.state.length_m[world]
-    for car in np.flatnonzero(np.isfinite(told.age_s[world])):
-        alpha = 1.0 - 0.75 * min(max(told.age_s[world, car] / _FADED_AFTER_S, 0.0), 1.0)
-        _draw_car(raster, view, told.x_m[world, car], told.y_m[world, car], told.heading_rad[world, car],
-                  length_m[car], GHOST_COLOUR, alpha, 2.0)  # fmt: skip
+    told = Heard(*(values[0] for values in heard(worlds, slice(world, world + 1))))
+    for car in np.flatnonzero(np.isfinite(told.age_s)):
+        alpha = 1.0 - 0.75 * min(max(told.age_s[car] / _FADED_AFTER_S, 0.0), 1.0)
+        _draw_car(raster, view, told.x_m[car], told.y_m[car], told.heading_rad[car],
+                  worlds.traffic.state.length_m[world, car], GHOST_COLOUR, alpha, 2.0)  # fmt: skip
 
 
 def _draw_legend(raster: Raster) -> None:
