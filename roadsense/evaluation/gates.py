@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from roadsense._data import params_dir
 from roadsense.comparison import McNemar, mcnemar, paired_bootstrap
-from roadsense.errors import ParamsError, UsageError, explain, nearest
+from roadsense.errors import ParamsError
 from roadsense.evaluation.evaluate import Evaluation
 from roadsense.evaluation.journal import Row
+from roadsense.evaluation.named import read_named
 from roadsense.evaluation.summary import summarise
 from roadsense.statistics import CONFIDENCE, clopper_pearson
 
@@ -142,19 +140,7 @@ def read_gates(name_or_path: str) -> GateSpec:
         UsageError: no gates have that name.
         ParamsError: the file does not parse or states something impossible.
     """
-    known = sorted(path.stem for path in (params_dir() / "gates").glob("*.yaml"))
-    is_file = "/" in name_or_path or name_or_path.endswith((".yaml", ".yml"))
-    if not is_file and name_or_path not in known:
-        raise UsageError(f"gates {name_or_path!r} are unknown; {nearest(name_or_path, known)}")
-    path = Path(name_or_path) if is_file else params_dir() / "gates" / f"{name_or_path}.yaml"
-    try:
-        return GateSpec.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ParamsError(f"{path}: cannot be read ({error.strerror}); give a file of gates.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ParamsError(f"{path}: is no YAML ({str(error).splitlines()[0]}); correct it.") from None
-    except ValidationError as error:
-        raise ParamsError(f"{path}: {explain(error, GateSpec)}. Correct it.") from None
+    return read_named(name_or_path, "gates", "gates", GateSpec)
 
 
 class Judge:

@@ -13,14 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from roadsense._data import params_dir
 from roadsense.datasets.config import Ranges
-from roadsense.errors import InputMismatchError, ParamsError, UsageError, explain, nearest
+from roadsense.errors import InputMismatchError, UsageError
 from roadsense.espnow.params import RadioParams
 from roadsense.espnow.profiles import read_params
+from roadsense.evaluation.named import read_named, shipped
 from roadsense.evaluation.rollout import Episode
 from roadsense.evaluation.suite_scenarios import write_convoys, write_pairs
 from roadsense.manifest import file_digest, tree_digest
@@ -253,7 +252,7 @@ def _lossy(loss: float, burst: float, gps_m: float) -> str:
 
 def suite_names() -> list[str]:
     """Names of the shipped suites."""
-    return sorted(path.stem for path in (params_dir() / "suites").glob("*.yaml"))
+    return shipped("suites")
 
 
 def read_suite(name_or_path: str) -> Suite:
@@ -264,21 +263,4 @@ def read_suite(name_or_path: str) -> Suite:
         ParamsError: the file does not parse or states something impossible.
         InputMismatchError: its scenarios are not those it states.
     """
-    is_file = "/" in name_or_path or name_or_path.endswith((".yaml", ".yml"))
-    if not is_file and name_or_path not in suite_names():
-        raise UsageError(
-            f"suite {name_or_path!r} is unknown; {nearest(name_or_path, suite_names())} A file is given by its path,"
-            " ending in .yaml."
-        )
-    path = Path(name_or_path) if is_file else params_dir() / "suites" / f"{name_or_path}.yaml"
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ParamsError(f"{path}: cannot be read ({error.strerror}); give a suite's file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ParamsError(f"{path}: is no YAML ({str(error).splitlines()[0]}); correct it.") from None
-    try:
-        spec = SuiteSpec.model_validate(document)
-    except ValidationError as error:
-        raise ParamsError(f"{path}: {explain(error, SuiteSpec)}. Correct it.") from None
-    return Suite(spec, str(path) if is_file else name_or_path)
+    return Suite(read_named(name_or_path, "suites", "suite", SuiteSpec), name_or_path)

@@ -121,7 +121,7 @@ def test_wrong_gates_are_refused(tmp_path, gate, told):
     with pytest.raises(ParamsError) as refused:
         read_gates(str(path))
     assert told in str(refused.value)
-    with pytest.raises(UsageError, match="gates 'strict' are unknown"):
+    with pytest.raises(UsageError, match="gates 'strict' is unknown"):
         read_gates("strict")
 
 
