@@ -174,7 +174,7 @@ class Pipeline:
         policies = [load_policy(self.run.path, POLICY), *map(make_baseline, BASELINES)]
         asked = EvaluationConfig(
             dataset_dir=str(self.dataset_dir), split="eval", episodes=self.sizes.episodes,
-            max_peers=self.config.max_peers or MAX_PEERS,
+            max_peers=self.config.max_peers,
         )  # fmt: skip
         result = evaluate(policies, asked)
         write_episodes(self.run.path / "episodes.csv", result.rows)

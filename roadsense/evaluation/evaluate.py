@@ -11,8 +11,7 @@ from typing import Any
 
 from roadsense.convoy.core import ConvoyWorlds, WorldsConfig
 from roadsense.convoy.player import radio_of
-from roadsense.convoy.source import open_source
-from roadsense.convoy.world import MAX_PEERS
+from roadsense.convoy.source import open_source, room_for
 from roadsense.errors import UsageError
 from roadsense.evaluation.journal import Journal, Row
 from roadsense.evaluation.metrics import EVENTS_VERSION, measure
@@ -51,8 +50,9 @@ class EvaluationConfig:
     """Who moves the cars: ``sumo`` (the reference), ``native``, ``auto`` or ``traci``."""
     confirm: int = 0
     """So many episodes of each policy, evenly spread, are played once more on SUMO and must come out the same."""
-    max_peers: int = MAX_PEERS
-    """Cars that a world has room for beside V001."""
+    max_peers: int | None = None
+    """Cars that a world has room for beside V001; None: as many as the scenarios list, at least 16 with a flow. It
+    changes no result."""
 
     def __post_init__(self) -> None:
         if self.episodes is not None and self.episodes < 1:
@@ -70,6 +70,8 @@ class EpisodeList:
 
     Attributes:
         episodes: in order.
+        scenarios: all of them, each once.
+        max_peers: room that worlds must have for them.
         buckets: of a suite; none of a split.
         identity: which list that is, for a result.
     """
@@ -91,6 +93,8 @@ class EpisodeList:
             self.identity["dataset_digest"] = source.digest
         radios = {episode.radio.name: episode.radio.digest for episode in self.episodes}
         self.identity |= {"radios": radios, "root_seed": EVALUATION_SEED, "episodes": len(self.episodes)}
+        self.scenarios = list({id(one.scenario): one.scenario for one in self.episodes}.values())
+        self.max_peers = room_for(self.scenarios, config.max_peers)
         self._bucket_of = {index: bucket.name for bucket in self.buckets for index in bucket.episodes}
 
     def row(self, policy: str, index: int, metrics: Any) -> Row:
@@ -183,9 +187,7 @@ def evaluate(
         raise UsageError(f"two policies are named {twice[0]!r}; name one once, or rename its folder.")
     listed = EpisodeList(config)
     try:
-        engine = choose_engine(
-            config.engine, list({id(one.scenario): one.scenario for one in listed.episodes}.values())
-        )
+        engine = choose_engine(config.engine, listed.scenarios)
         identity = {**listed.identity, "engine": engine, "events_version": EVENTS_VERSION, "made_with": made_with(),
                     "policies": {policy.name: _identity(policy) for policy in policies}}  # fmt: skip
         journal = Journal(folder, identity)
@@ -196,7 +198,7 @@ def evaluate(
                 rows = journal.rows_of(policy.name)
                 bar.update(len(rows))
                 rest = range(len(rows), len(listed.episodes))
-                for row in _played(policy, listed, rest, config, engine):
+                for row in _played(policy, listed, rest, engine):
                     journal.add(row)
                     bar.update()
                     rows.append(row)
@@ -215,14 +217,12 @@ def open_worlds(policy: Policy, engine: str, count: int, max_peers: int, max_fra
     return ConvoyWorlds(settings, make_traffic(engine, count, max_peers + 1))
 
 
-def _played(
-    policy: Policy, listed: EpisodeList, which: Sequence[int], config: EvaluationConfig, engine: str
-) -> Iterator[Row]:
+def _played(policy: Policy, listed: EpisodeList, which: Sequence[int], engine: str) -> Iterator[Row]:
     """Rows of some of the listed episodes."""
     if not which:
         return
     count = min(_NATIVE_WORLDS, len(which)) if engine == "native" else 1
-    worlds = open_worlds(policy, engine, count, config.max_peers)
+    worlds = open_worlds(policy, engine, count, listed.max_peers)
     try:
         traces = play_all(policy, worlds, (listed.episodes[index] for index in which))
         for index, trace in zip(which, traces, strict=True):
@@ -239,7 +239,7 @@ def _conclude(result: Evaluation, policy: Policy, listed: EpisodeList, rows: Seq
     if config.confirm and result.engine != "sumo":
         step = max(1, len(rows) // config.confirm)
         confirmed = list(range(0, len(rows), step))[: config.confirm]
-        again = _played(policy, listed, confirmed, config, "sumo")
+        again = _played(policy, listed, confirmed, "sumo")
         differing = [row.episode for row in again if not row.same_as(rows[row.episode])]
     radios = {row.radio: None for row in rows}
     by_radio = {

@@ -19,7 +19,7 @@ from roadsense.convoy.control import MAX_BRAKE_MPS2
 from roadsense.convoy.observation import PEER_FEATURES
 from roadsense.convoy.picture import MAX_FRAMES
 from roadsense.convoy.trace import EpisodeTrace, hazard_happened
-from roadsense.convoy.world import MAX_PEERS, NEVER, EndReason, HazardKind
+from roadsense.convoy.world import NEVER, EndReason, HazardKind
 from roadsense.errors import UsageError
 from roadsense.espnow.params import RadioParams
 from roadsense.evaluation.evaluate import EpisodeList, EvaluationConfig, find_policy, open_worlds
@@ -50,8 +50,8 @@ class ReplayConfig:
     """Radio parameters instead of the dataset's."""
     engine: str = "sumo"
     """Who moves the cars: ``sumo`` (the reference), ``native``, ``auto`` or ``traci``."""
-    max_peers: int = MAX_PEERS
-    """Cars that a world has room for beside V001."""
+    max_peers: int | None = None
+    """Cars that a world has room for beside V001; None: as many as the scenarios list."""
 
 
 def read_address(episode: str) -> tuple[str, int]:
@@ -104,7 +104,7 @@ def play_again(episode: str, config: ReplayConfig) -> Replayed:
             )
         chosen = listed.episodes[number]
         engine = choose_engine(config.engine, [chosen.scenario])
-        worlds = open_worlds(policy, engine, 1, config.max_peers, MAX_FRAMES)
+        worlds = open_worlds(policy, engine, 1, listed.max_peers, MAX_FRAMES)
         try:
             (trace,) = play_all(policy, worlds, [chosen], picture=True)
         finally:

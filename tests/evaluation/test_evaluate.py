@@ -70,6 +70,12 @@ def test_a_suite_gives_one_row_an_episode_and_figures_by_radio_and_bucket(tmp_pa
     assert [one.min_gap_m for one in ideal] == [one.min_gap_m for one in convoy]
 
 
+def test_room_for_more_cars_changes_nothing(tmp_path):
+    asked = [EvaluationConfig(suite=file_of(tmp_path), engine="native", max_peers=room) for room in (None, 2, 9)]
+    found = [evaluate([make_baseline("v2v_rule")], config, progress=False) for config in asked]
+    assert texts(found[0]) == texts(found[1]) == texts(found[2])
+
+
 def test_a_sample_on_sumo_agrees(tmp_path):
     result = evaluate([make_baseline("v2v_tuned")], suite_config(tmp_path, confirm=4), progress=False)
     confirmed = result.policies["v2v_tuned"]["confirmed"]
