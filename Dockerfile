@@ -1,7 +1,3 @@
-# What the image stands on: `system`, or `browser` for one that tests can also open pages in. An old Podman or Buildah (1.28) needs it to
-# be named (--build-arg SYSTEM=system); run_docker.sh always does.
-ARG SYSTEM=system
-
 # The dependencies are a stage of their own, keyed by setup.cfg and constraints.txt: a change of code rebuilds in seconds.
 FROM python:3.11-slim AS dependencies
 # The system's certificates, so that an authority added to the base image counts for pip too.
@@ -30,20 +26,9 @@ RUN apt-get update \
         libatomic1 libexpat1 libgl1 libstdc++6 libx11-6 libxext6 libxrender1 zlib1g \
     && dpkg --purge --force-depends $(dpkg-query -W -f '${Package} ' 'libllvm*' libgl1-mesa-dri 'mesa-libgallium*' 'libicu*' 'libz3-*') \
     && rm -rf /var/lib/apt/lists/*
-
-
-# Chromium needs some of what went, so that comes back first.
-FROM system AS browser
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends --fix-broken \
-    && apt-get install -y --no-install-recommends chromium fonts-dejavu-core \
-    && rm -rf /var/lib/apt/lists/*
-ENV ROADSENSE_REQUIRE_CHROMIUM=1
-
-
-FROM ${SYSTEM}
-RUN useradd --uid 1000 --no-create-home --home-dir /home/roadsense roadsense
-COPY --from=dependencies /opt/venv /opt/venv
+# Any user id works (the caller's is the usual one), so home and mount points are open to all.
+RUN useradd --uid 1000 --no-create-home --home-dir /home/roadsense roadsense \
+    && install -d -m 1777 /app /home/roadsense /home/roadsense/.cache
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/home/roadsense \
     USER=roadsense \
@@ -51,10 +36,13 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 WORKDIR /app
+
+
+FROM system AS runtime
+COPY --from=dependencies /opt/venv /opt/venv
 COPY . .
-# Any user id works (the caller's is the usual one), so home and mount points are open to all.
 RUN chmod -R a+rX . \
-    && install -d -m 1777 . runs scenarios/datasets /home/roadsense /home/roadsense/.cache \
+    && install -d -m 1777 . runs scenarios/datasets \
     && pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation -e . \
     && python -m compileall -q roadsense \
     && cd / && python -c "import libsumo, roadsense.cli" && sumo --version > /dev/null
@@ -63,3 +51,24 @@ ENV ROADSENSE_GIT_COMMIT=$GIT_COMMIT
 USER roadsense
 HEALTHCHECK --interval=1h --timeout=2m CMD ["python", "-c", "import roadsense, gymnasium as gym; env = gym.make('Convoy-v0'); env.reset(seed=0); env.step(env.action_space.sample()); env.close()"]
 CMD ["roadsense", "--help"]
+
+
+# The same with a browser, for tests that open pages. Chromium needs some of what went, so that comes back first.
+FROM system AS browser
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends --fix-broken \
+    && apt-get install -y --no-install-recommends chromium fonts-dejavu-core \
+    && rm -rf /var/lib/apt/lists/*
+
+
+FROM browser AS tests
+COPY --from=runtime /opt/venv /opt/venv
+COPY --from=runtime /app /app
+RUN install -d -m 1777 . runs scenarios/datasets
+ARG GIT_COMMIT=unknown
+ENV ROADSENSE_GIT_COMMIT=$GIT_COMMIT ROADSENSE_REQUIRE_CHROMIUM=1
+USER roadsense
+
+
+# What is built where nobody names a stage.
+FROM runtime

@@ -21,7 +21,7 @@ TEXT
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 cd "$here"
 image=roadsense
-system=system # the Dockerfile's stage that the image stands on
+stage=runtime # of the Dockerfile
 cache=roadsense-cache
 image_uid=1000 # the Dockerfile's user
 venv=$here/.venv
@@ -160,7 +160,7 @@ build_image() {
   local commit
   commit=$(git rev-parse HEAD 2>/dev/null || echo unknown)
   [ -z "$(git status --porcelain 2>/dev/null)" ] || commit=$commit-dirty
-  "$engine" build -t "$image" --build-arg "SYSTEM=$system" --build-arg "GIT_COMMIT=$commit" . >&2 ||
+  "$engine" build -t "$image" --target "$stage" --build-arg "GIT_COMMIT=$commit" . >&2 ||
     fail "the image could not be built; $engine's message above says why."
 }
 
@@ -219,7 +219,7 @@ if [ "$engine" = local ]; then
   say "engine: local (.venv)"
   run_local "$@"
 else
-  [ "$1" != test ] || image=roadsense-test system=browser # tests also open pages
+  [ "$1" != test ] || image=roadsense-test stage=tests # which also open pages
   say "engine: $engine (image $image)"
   build_image
   [ "$1" = build ] || run_container "$@"
