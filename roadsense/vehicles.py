@@ -95,7 +95,7 @@ class VehicleType:
 
     @property
     def transmits(self) -> bool:
-        return _has_radio(self.params)
+        return has_radio(self.params)
 
 
 def problem_of_type(kind: VehicleType) -> str | None:
@@ -108,7 +108,8 @@ def problem_of_type(kind: VehicleType) -> str | None:
     return f"states {unknown[0]!r}, which it does not know" if unknown else None
 
 
-def _has_radio(params: Mapping[str, str]) -> bool:
+def has_radio(params: Mapping[str, str]) -> bool:
+    """Whether a vehicle or type with these ``<param>`` elements transmits."""
     return params.get(RADIO_PARAM, "true").strip().lower() not in ("false", "0")
 
 
@@ -296,7 +297,7 @@ class RouteFiles:
                 depart_pos_m=position,
                 depart_speed_mps=speed,
                 stated=numbers is not None and known_type is not None and bool(edges) and plain,
-                transmits=vehicle_type.transmits and _has_radio(params),
+                transmits=vehicle_type.transmits and has_radio(params),
             ),
             path,
         )

@@ -25,7 +25,7 @@ from roadsense.errors import ScenarioError, TrafficError
 from roadsense.scenario import EGO_ID, Scenario
 from roadsense.traffic.base import EGO, MAX_WAIT_S, STEP_S, Traffic, TrafficState, engine_seed, refuse_crowd
 from roadsense.traffic.route import RouteCatalogue, lane_path
-from roadsense.vehicles import TRAFFIC_TAGS, Vehicle, VehicleType, parse_xml, problem_of_type
+from roadsense.vehicles import RADIO_PARAM, TRAFFIC_TAGS, Vehicle, VehicleType, has_radio, parse_xml, problem_of_type
 
 SUMO_OPTIONS = (
     "--step-length", str(STEP_S), "--default.speeddev", "0", "--time-to-teleport", "-1",
@@ -242,9 +242,18 @@ class SumoTraffic(Traffic):
             )
         self._columns[name] = column
         self.state.alive[0, column] = True
-        self.state.transmits[0, column] = self._transmits.get(name, True)
+        self.state.transmits[0, column] = self._has_radio(name)
         self.state.length_m[0, column] = self._sumo.vehicle.getLength(name)
         self.state.leaves_m[0, column] = -math.inf
+
+    def _has_radio(self, name: str) -> bool:
+        """Whether a car transmits; of one that no file lists, its type says so, and itself where a flow states it."""
+        if name in self._transmits:
+            return self._transmits[name]
+        kind = self._sumo.vehicle.getTypeID(name)
+        own = self._sumo.vehicle.getParameter(name, RADIO_PARAM)
+        stated = own or self._sumo.vehicletype.getParameter(kind, RADIO_PARAM)
+        return has_radio({RADIO_PARAM: stated} if stated else {})
 
     # ---------------------------------------------------------------- step
 

@@ -159,6 +159,18 @@ def test_a_flow_joins_the_stated_convoy_and_its_cars_are_peers(tmp_path, play):
     assert heard(seen)[0] == 2 and heard(seen)[-1] == 6
 
 
+@pytest.mark.parametrize("of", ["type", "flow"])
+def test_a_flow_of_cars_without_radio_is_seen_by_nobody(tmp_path, play, of):
+    silent = '<param key="roadsense.radio" value="false"/>'
+    kind = f'<vType id="mute" length="5">{silent if of == "type" else ""}</vType>'
+    flow = f"""<flow id="bg" type="mute" from="straight" to="straight" begin="0" end="60" period="3" departSpeed="max">
+        {silent if of == "flow" else ""}</flow>"""
+    _, states, seen = play(write(tmp_path / "s", kind + convoy(600, 630, 660) + flow), radio="ideal")
+    assert states["alive"][-1].sum() == 3 + 4
+    assert states["transmits"][-1, :7].tolist() == [True] * 3 + [False] * 4
+    assert heard(seen)[-1] == 2
+
+
 def test_packed_routes_are_played_too(tmp_path, play):
     flow = '<flow id="bg" type="car" from="straight" to="straight" begin="0" end="60" period="3" departSpeed="max"/>'
     folder = Path(write(tmp_path / "s", convoy(600, 630) + flow))
