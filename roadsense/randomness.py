@@ -39,6 +39,8 @@ class Purpose(enum.IntEnum):
     RADIO_ALARM = 20
     RADIO_RELAY = 21
     SHUFFLE = 22
+    RADIO_PROFILE = 40
+    LEARNING = 41
 
 
 def _splitmix64(value: int) -> int:

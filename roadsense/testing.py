@@ -157,7 +157,7 @@ def check_engine_alignment(
                 opened.append(traffic)
             both.append(ConvoyWorlds(config, traffic))
         for worlds in both:
-            worlds.reset([played], [seed], [spec], params)
+            worlds.reset([played], [seed], [spec], [params])
         reference, other = both
         _compare(found, 0, reference, other)
         for step, action in enumerate(np.asarray(actions, np.float64).reshape(-1), 1):

@@ -42,7 +42,8 @@ def _is_int(value: Any) -> bool:
 
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("split", "engine", "control"), (_is_text, "a string")),
-    **dict.fromkeys(("dataset_dir", "scenario", "radio"), (_is_place, "a string or a path")),
+    **dict.fromkeys(("dataset_dir", "scenario"), (_is_place, "a string or a path")),
+    "radio": (lambda value: _is_place(value) or _is_list(value), "a string, a path or a list of strings"),
     "scenario_list": (_is_list, "a list of strings"),
     "reward": (_is_mapping, "a dict of constants by name"),
     **dict.fromkeys(("max_peers", "messages_per_peer", "horizon_steps", "num_envs"), (_is_int, "a whole number")),

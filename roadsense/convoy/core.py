@@ -131,7 +131,7 @@ class ConvoyWorlds:
         scenarios: Sequence[Scenario | None],
         seeds: Sequence[int],
         specs: Sequence[EpisodeSpec | None],
-        params: RadioParams,
+        params: Sequence[RadioParams | None],
         randomise_radio: bool = False,
     ) -> None:
         """Begins an episode in every world whose scenario is not None.
@@ -140,7 +140,7 @@ class ConvoyWorlds:
             scenarios: what to play, by world.
             seeds: of the episodes.
             specs: ranges of the draws; None takes the scenario's own.
-            params: radio parameters.
+            params: radio parameters, by world.
             randomise_radio: whether they are varied within their stated ranges.
 
         Raises:
@@ -155,7 +155,9 @@ class ConvoyWorlds:
             self.records[world]["seed"] = seeds[world]
             self._specs[world] = self._spec(scenario, specs[world])
             self._draw_keys[world] = keys_of(seeds[world])
-            self.emulator.prepare(world, seeds[world], params, randomise_radio)
+            radio = params[world]
+            assert radio is not None, "a world that plays has a radio"
+            self.emulator.prepare(world, seeds[world], radio, randomise_radio)
             self.targets.stated_speed_mps[world] = state.speed_mps[world]
         if self._batch is None or self._bound is not self.traffic.routes:
             self._bound = self.traffic.routes

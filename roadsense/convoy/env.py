@@ -116,8 +116,8 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         scenario_list: Ids to keep; they are walked in this order.
         scenario: One scenario directory or `.sumocfg` file instead: any SUMO scenario that has a vehicle V001.
         radio: Radio parameters: `"convoy"`, `"drive"`, `"5m"`, `"stationary_60_200"`, `"ideal"`, a JSON file, or a
-            degradation: `"off"`, `"delayed:<ms>"`, `"lossy:<p>,<burst>"`, `"spoofed"`. Default: the dataset's own, else
-            `"convoy"`.
+            degradation: `"off"`, `"delayed:<ms>"`, `"lossy:<p>,<burst>"`, `"spoofed"`. Of a list every episode draws
+            one by its seed. Default: the dataset's own, else `"convoy"`.
         engine: Who moves the cars: `"sumo"` (libsumo, in this process where nobody else uses it, else in a worker
             process); `"native"`, SUMO's car following to the bit and many times as fast, which refuses by name what it
             cannot express; `"auto"`, native where it can drive all scenarios, else SUMO; or `"traci"`.
@@ -146,7 +146,7 @@ class ConvoyEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         split: str = "train",
         scenario_list: Sequence[str] | None = None,
         scenario: str | None = None,
-        radio: str | None = None,
+        radio: str | Sequence[str] | None = None,
         engine: str = "sumo",
         control: str = "brake",
         max_peers: int = MAX_PEERS,

@@ -18,7 +18,7 @@ from roadsense.episode_spec import EpisodeSpec
 from roadsense.errors import UsageError, nearest
 from roadsense.espnow.params import RadioParams
 from roadsense.espnow.profiles import read_params
-from roadsense.randomness import episode_seed
+from roadsense.randomness import Purpose, episode_seed, generator
 from roadsense.scenario import Scenario
 from roadsense.traffic.engines import choose_engine, make_traffic
 
@@ -34,13 +34,31 @@ def _reward(constants: Mapping[str, float] | None) -> RewardConfig:
     return RewardConfig(**(constants or {}))
 
 
-def radio_of(radio: str | Path | None, source: ScenarioSource) -> RadioParams:
+Radio = str | Path | Sequence[str] | None
+"""A radio, or several of which every episode draws one; None leaves it to the scenarios."""
+
+
+def radios_of(radio: Radio, source: ScenarioSource) -> list[RadioParams]:
     """The radio parameters that are asked for, else those of the scenarios, else the default ones.
 
     Raises:
+        UsageError: the list is empty.
         UsageError, ParamsError: see :func:`roadsense.espnow.profiles.read_params`.
     """
-    return read_params(radio if radio is not None else source.params_file or DEFAULT_RADIO)
+    if radio is None:
+        radio = source.params_file or DEFAULT_RADIO
+    names = [radio] if isinstance(radio, str | Path) else radio
+    if not names:
+        raise UsageError("radio is an empty list; name one radio or more.")
+    known = {name: read_params(name) for name in dict.fromkeys(names)}
+    return [known[name] for name in names]
+
+
+def draw_radio(radios: Sequence[RadioParams], seed: int) -> RadioParams:
+    """The radio of the episode of that seed."""
+    if len(radios) == 1:
+        return radios[0]
+    return radios[int(generator(seed, Purpose.RADIO_PROFILE).integers(len(radios)))]
 
 
 class Player:
@@ -52,7 +70,8 @@ class Player:
         closed: whether the engine was given back.
         config: what all worlds share.
         source: where scenarios come from.
-        params: radio parameters in force.
+        radios: radio parameters; of several, every episode draws one by its seed.
+        params: the first of them.
         seeds: seed of the running episode, by world.
         engine: who moves the cars, for ``"auto"`` who was chosen.
     """
@@ -65,7 +84,7 @@ class Player:
         split: str = "train",
         scenario_list: Sequence[str] | None = None,
         scenario: str | None = None,
-        radio: str | None = None,
+        radio: Radio = None,
         engine: str = "sumo",
         control: str = "brake",
         max_peers: int = MAX_PEERS,
@@ -88,7 +107,8 @@ class Player:
             raise UsageError(
                 f"{crowded.path}: has {len(crowded.vehicles) - 1} peers, but max_peers is {room}; raise max_peers."
             )
-        self.params = radio_of(radio, self.source)
+        self.radios = radios_of(radio, self.source)
+        self.params = self.radios[0]
         self.num_worlds = num_worlds
         self.engine = choose_engine(engine, scenarios)
         self.open()
@@ -121,15 +141,16 @@ class Player:
         named, changes = check_options(options)
         scenarios: list[Scenario | None] = [None] * self.num_worlds
         specs: list[EpisodeSpec | None] = [None] * self.num_worlds
+        radios: list[RadioParams | None] = [None] * self.num_worlds
         for world in np.flatnonzero(chosen).tolist():
             index = self._played[world]
             seed = episode_seed(self._roots[world], index)
             played = self.source.pick(seed, index) if named is None else self.source.named(named)
-            scenarios[world], self.seeds[world] = played, seed
+            scenarios[world], self.seeds[world], radios[world] = played, seed, draw_radio(self.radios, seed)
             if changes:
                 specs[world] = played.episode.override(changes)
             self._played[world] = index + 1
-        self.worlds.reset(scenarios, self.seeds, specs, self.params, self.source.randomise_radio)
+        self.worlds.reset(scenarios, self.seeds, specs, radios, self.source.randomise_radio)
 
     def close(self) -> None:
         """Closes the engine; calling it again does nothing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from roadsense.jit import kernel
+from roadsense.jit import counted_kernel, kernel
 from roadsense.traffic.base import EGO
 
 STANDSTILL_M = 2.0
@@ -128,16 +128,35 @@ def cars_between(w, reach_m, columns, lead):
 
 
 @kernel
-def required_decel_of_all(traffic, w, side, reach_m, columns):
-    """Required deceleration of the ego over all cars ahead of it [m/s²]; each car between takes its room."""
+def required_decel_of_all(traffic, w, side, reach_m, columns, standstill_m=STANDSTILL_M):
+    """Required deceleration of the ego over all cars ahead of it [m/s²]; each car between takes its room.
+
+    ``standstill_m`` is the gap that braking shall leave [m].
+    """
     speed = traffic.speed_mps[w, EGO]
     needed = 0.0
     for car in range(1, columns):
         if side[w, car] <= 0:
             continue
-        room = bumper_gap(traffic, w, EGO, car) - CAR_SPACING_M * cars_between(w, reach_m, columns, car) - STANDSTILL_M
+        room = bumper_gap(traffic, w, EGO, car) - CAR_SPACING_M * cars_between(w, reach_m, columns, car) - standstill_m
         needed = max(needed, required_decel(speed, traffic.speed_mps[w, car], traffic.accel_mps2[w, car], room))
     return needed
+
+
+@counted_kernel
+def required_decel_with_margin(traffic, side, reach_m, margin_m, needed):
+    """Writes the required deceleration of every world if braking shall leave ``margin_m`` more than usual.
+
+    Args:
+        traffic: the true state.
+        side: [world, car], as in :func:`survey`: zeros at the beginning of an episode, then called at every step.
+        reach_m: [world, car], scratch.
+        margin_m: further gap that braking shall leave [m].
+        needed: [world], written [m/s²].
+    """
+    for w in range(needed.shape[0]):
+        columns = survey(traffic, w, side, reach_m)
+        needed[w] = required_decel_of_all(traffic, w, side, reach_m, columns, STANDSTILL_M + margin_m)
 
 
 @kernel

@@ -83,7 +83,7 @@ class ScenarioDrive:
             TrafficError: the engine failed on the way.
         """
         everyone = np.ones(1, np.bool_)
-        self.worlds.reset([scenario], [seed], [None], self._params)
+        self.worlds.reset([scenario], [seed], [None], [self._params])
         self._recorder.begin(everyone)
         record = self.worlds.records[0]
         while record["end_reason"] == EndReason.RUNNING:

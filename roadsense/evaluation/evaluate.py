@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from roadsense.convoy.core import ConvoyWorlds, WorldsConfig
-from roadsense.convoy.player import radio_of
+from roadsense.convoy.player import radios_of
 from roadsense.convoy.source import open_source, room_for
 from roadsense.errors import UsageError
 from roadsense.evaluation.journal import Journal, Row
@@ -87,12 +87,12 @@ class EpisodeList:
             self.identity["suite"] = {"name": spec.name, "version": spec.version, "digest": self.suite.digest}
         else:
             source = open_source(dataset_dir=config.dataset_dir, split=config.split)
-            radio = radio_of(config.radio, source)
+            radios = radios_of(config.radio, source)
             count = LISTED_EPISODES if config.episodes is None else config.episodes
-            self.episodes = list(itertools.islice(episodes_of(source, radio), count))
+            self.episodes = list(itertools.islice(episodes_of(source, radios), count))
             self.identity["dataset_digest"] = source.digest
-        radios = {episode.radio.name: episode.radio.digest for episode in self.episodes}
-        self.identity |= {"radios": radios, "root_seed": EVALUATION_SEED, "episodes": len(self.episodes)}
+        digests = {episode.radio.name: episode.radio.digest for episode in self.episodes}
+        self.identity |= {"radios": digests, "root_seed": EVALUATION_SEED, "episodes": len(self.episodes)}
         self.scenarios = list({id(one.scenario): one.scenario for one in self.episodes}.values())
         self.max_peers = room_for(self.scenarios, config.max_peers)
         self._bucket_of = {index: bucket.name for bucket in self.buckets for index in bucket.episodes}

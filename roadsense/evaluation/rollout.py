@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from roadsense.convoy.core import ConvoyWorlds
 from roadsense.convoy.observation import Observation
-from roadsense.convoy.player import Player
+from roadsense.convoy.player import Player, draw_radio
 from roadsense.convoy.source import ScenarioSource
 from roadsense.convoy.trace import EpisodeTrace, TraceRecorder
 from roadsense.episode_spec import EpisodeSpec
@@ -36,7 +36,7 @@ class Episode(NamedTuple):
 
 def episodes_of(
     source: ScenarioSource,
-    radio: RadioParams,
+    radios: Sequence[RadioParams],
     root_seed: int = EVALUATION_SEED,
     changes: Mapping[str, object] | None = None,
 ) -> Iterator[Episode]:
@@ -49,7 +49,7 @@ def episodes_of(
         seed = episode_seed(root_seed, index)
         scenario = source.pick(seed, index)
         spec = scenario.episode.override(changes) if changes else None
-        yield Episode(scenario, seed, radio, spec, source.randomise_radio)
+        yield Episode(scenario, seed, draw_radio(radios, seed), spec, source.randomise_radio)
 
 
 def play(
@@ -63,7 +63,7 @@ def play(
     on_episode: Callable[[], None] | None = None,
 ) -> Iterator[EpisodeTrace]:
     """Yields the traces of the first ``episodes`` of :func:`episodes_of`; further arguments as for :func:`play_all`."""
-    stated = itertools.islice(episodes_of(player.source, player.params, root_seed, changes), episodes)
+    stated = itertools.islice(episodes_of(player.source, player.radios, root_seed, changes), episodes)
     return play_all(policy, player.worlds, stated, observations=observations, on_episode=on_episode)
 
 
@@ -125,20 +125,17 @@ def play_all(
 
 
 def _begin(worlds: ConvoyWorlds, fresh: Mapping[int, Episode]) -> None:
-    """Begins episodes in worlds, those of one radio together."""
-    kinds = {(id(episode.radio), episode.randomise_radio): episode for episode in fresh.values()}
-    for (radio, randomise), first in kinds.items():
-        chosen = {
-            world: episode
-            for world, episode in fresh.items()
-            if (id(episode.radio), episode.randomise_radio) == (radio, randomise)
-        }
-        scenarios: list[Scenario | None] = [None] * worlds.num_worlds
-        specs: list[EpisodeSpec | None] = [None] * worlds.num_worlds
-        seeds = [0] * worlds.num_worlds
-        for world, episode in chosen.items():
-            scenarios[world], specs[world], seeds[world] = episode.scenario, episode.spec, episode.seed
-        worlds.reset(scenarios, seeds, specs, first.radio, randomise)
+    """Begins episodes in worlds."""
+    for randomise in {episode.randomise_radio for episode in fresh.values()}:
+        chosen = [fresh.get(world) for world in range(worlds.num_worlds)]
+        chosen = [one if one is not None and one.randomise_radio == randomise else None for one in chosen]
+        worlds.reset(
+            [one.scenario if one is not None else None for one in chosen],
+            [one.seed if one is not None else 0 for one in chosen],
+            [one.spec if one is not None else None for one in chosen],
+            [one.radio if one is not None else None for one in chosen],
+            randomise,
+        )
 
 
 def record_observations(policy: Policy, player: Player, episodes: int) -> Observation:

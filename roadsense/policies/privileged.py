@@ -19,16 +19,20 @@ class Oracle(Stateless):
 
     name, control, privileged = "oracle", "brake", True
     ACT_FROM_MPS2 = 1.0
+    SPARE = 1.15
 
     def act(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
         assert truth is not None, "privileged"
+        return np.minimum(self.demand(truth), MAX_BRAKE_MPS2) / MAX_BRAKE_MPS2
+
+    def demand(self, truth: Truth) -> NDArray[np.float64]:
+        """Deceleration it asks for, [world], not limited yet [m/s²]."""
         records = truth.records
         needed = records["required_decel_mps2"]
-        demand = np.where(needed >= self.ACT_FROM_MPS2, 1.15 * needed, 0.0)
+        demand = np.where(needed >= self.ACT_FROM_MPS2, self.SPARE * needed, 0.0)
         speed = truth.traffic.speed_mps[:, EGO]
         closed_up = (records["gap_m"] < 4.0) & (records["closing_speed_mps"] >= 0.0) & (speed < 1.5)
-        demand = np.where(closed_up, np.maximum(demand, 2.0), demand)
-        return np.minimum(demand, MAX_BRAKE_MPS2) / MAX_BRAKE_MPS2
+        return np.where(closed_up, np.maximum(demand, 2.0), demand)
 
 
 class TtcAeb(Remembering):

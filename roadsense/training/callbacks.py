@@ -18,14 +18,15 @@ class AnnealNoise(BaseCallback):
         start: at the first step.
         end: at the last.
         total_timesteps: of the whole training.
+        from_step: where it begins to explore.
     """
 
-    def __init__(self, start: float, end: float, total_timesteps: int) -> None:
+    def __init__(self, start: float, end: float, total_timesteps: int, from_step: int = 0) -> None:
         super().__init__()
-        self._start, self._end, self._total = start, end, total_timesteps
+        self._start, self._end, self._total, self._from = start, end, total_timesteps, from_step
 
     def _on_rollout_start(self) -> None:
-        share = min(1.0, self.model.num_timesteps / self._total)
+        share = min(1.0, (self.model.num_timesteps - self._from) / (self._total - self._from))
         log_std = self._start + (self._end - self._start) * share
         self.model.policy.log_std.data.fill_(log_std)  # type: ignore[operator]
         self.logger.record("rollout/noise_std", float(np.exp(log_std)))

@@ -17,7 +17,7 @@ from roadsense.errors import ParamsError, RoadsenseError, UsageError, explain, n
 from roadsense.policies.signature import Widths
 from roadsense.traffic.engines import ENGINES
 
-ALGORITHMS = ("ppo", "recurrent-ppo")
+ALGORITHMS = ("ppo", "recurrent-ppo", "dagger", "dagger+ppo")
 PRESETS = tuple(sorted(path.stem for path in (params_dir() / "train").glob("*.yaml")))
 """Names of the shipped presets."""
 
@@ -36,6 +36,8 @@ class TrainConfig:
     """Seeds weights, exploration and episodes; world i is seeded seed + i."""
     emulator_params: str | None = None
     """Radio parameters instead of the dataset's: a name or a JSON file."""
+    further_radios: tuple[str, ...] = ()
+    """More of them: every episode of training and validation draws one of these and the one above."""
     control: str = "brake"
     """``brake`` (assistant over a driver) or ``acceleration`` (the policy drives alone)."""
     messages_per_peer: int = 1
@@ -46,7 +48,7 @@ class TrainConfig:
     """Who moves the cars: ``sumo``, ``native`` (SUMO's car following, many times as fast) or ``auto``."""
 
     algorithm: str = "ppo"
-    """``ppo`` or ``recurrent-ppo``."""
+    """``ppo``, ``recurrent-ppo``, ``dagger`` (imitates an oracle) or ``dagger+ppo`` (one after the other)."""
     total_timesteps: int = 1_000_000
     """Steps of experience over all worlds; rounded up to whole rollouts."""
     n_envs: int = 8
@@ -60,7 +62,7 @@ class TrainConfig:
     learning_rate: float = 5e-4
     """Of Adam, at the start."""
     learning_rate_end: float = 1e-4
-    """Of Adam, at the end; linear in between."""
+    """Of Adam, at the end; linear in between, and all the time of PPO after DAgger."""
     gamma: float = 0.99
     """Discount of a step."""
     gae_lambda: float = 0.95
@@ -82,6 +84,33 @@ class TrainConfig:
     """And at the end: clipped noise can only brake, and the policy must not come to rely on it."""
     initial_action: float = -0.1
     """Mean action at the start; a little below 0, so that noise seldom passes the dead band."""
+
+    dagger_timesteps: int | None = None
+    """Steps of ``dagger+ppo`` that are DAgger's, the first ones; none: half of them."""
+    critic_warmup: int = 100_000
+    """Steps of ``dagger+ppo`` after DAgger's in which the critic learns alone: a fresh one would ruin the student."""
+    reminders: int = 50
+    """Minibatches of DAgger's experience after each update of ``dagger+ppo``: PPO alone forgets the teacher's care."""
+    dagger_margin_m: float = 8.0
+    """Gap that the teacher leaves in hazards beyond the oracle's 2 m: what the student may be wrong about [m]."""
+    dagger_stop_s: float = 1.0
+    """For that gap alone the teacher never stops a car in less than this time [s]."""
+    dagger_match: float = 1.0
+    """Share of the next car's deceleration with which the teacher brakes at least in a hazard."""
+    dagger_creep_mps2: float = 1.0
+    """What the teacher brakes with at least where a slow car creeps up to the next one [m/s²]."""
+    dagger_ordinary_mps2: float = 3.0
+    """Required deceleration from which the teacher acts where there is no hazard and the driver looks [m/s²]."""
+    dagger_student_share: float = 0.5
+    """Share of worlds that the student drives; the teacher drives the others, and all in the first round."""
+    dagger_braking_weight: float = 16.0
+    """Weight of samples in which the teacher brakes and the student at least as hard."""
+    dagger_short_weight: float = 16.0
+    """Weight of samples in which the teacher brakes and the student brakes less."""
+    dagger_gradients: int = 400
+    """Minibatches of ``batch_size`` after each round of ``n_envs * n_steps`` steps."""
+    dagger_most_samples: int = 600_000
+    """Samples kept; beyond it the oldest rounds are forgotten."""
 
     phi_widths: tuple[int, ...] = (32, 32)
     """Widths of the encoder of a peer row."""
@@ -109,13 +138,34 @@ class TrainConfig:
         _known("control", self.control, [control.name.lower() for control in Control])
         _require("max_peers", self.max_peers, self.max_peers is None or self.max_peers >= 1, "at least 1")
         for name in ("total_timesteps", "n_envs", "n_steps", "n_epochs", "messages_per_peer", "lstm_width",
-                     "eval_every", "eval_episodes", "checkpoint_every", "torch_threads"):  # fmt: skip
+                     "eval_every", "eval_episodes", "checkpoint_every", "torch_threads", "dagger_gradients",
+                     "dagger_most_samples"):  # fmt: skip
             _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         _require("batch_size", self.batch_size, self.batch_size >= 2, "at least 2")
         rollout = self.n_envs * self.n_steps
         # one step's advantage cannot be normalised, so a prime number beyond batch_size cannot be cut
         _require("n_envs * n_steps", rollout, self.minibatch_size >= 2, "divisible into parts of 2 or more steps")
-        for name in ("learning_rate", "learning_rate_end", "vf_coef", "max_grad_norm", "reward_clip"):
+        if self.dagger_steps and self.control != "brake":
+            raise UsageError(f"control is {self.control!r}; the teacher of {self.algorithm} only brakes, take 'brake'.")
+        share = self.dagger_student_share
+        _require("dagger_student_share", share, 0.0 <= share <= 1.0, "from 0 to 1")
+        _require("dagger_margin_m", self.dagger_margin_m, 0.0 <= self.dagger_margin_m <= 100.0, "from 0 to 100")
+        for name in ("dagger_match", "dagger_creep_mps2", "dagger_ordinary_mps2"):
+            _require(name, getattr(self, name), getattr(self, name) >= 0.0, "0 or more")
+        _require("dagger_timesteps", self.dagger_timesteps, 0 < self._dagger_part < self.total_timesteps
+                 or self.algorithm != "dagger+ppo", "at least 1 and less than total_timesteps")  # fmt: skip
+        for name in ("critic_warmup", "reminders"):
+            _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        for name in (
+            "learning_rate",
+            "learning_rate_end",
+            "dagger_stop_s",
+            "dagger_braking_weight",
+            "dagger_short_weight",
+            "vf_coef",
+            "max_grad_norm",
+            "reward_clip",
+        ):
             _require(name, getattr(self, name), getattr(self, name) > 0.0, "above 0")
         for name in ("gamma", "gae_lambda", "clip_range"):
             _require(name, getattr(self, name), 0.0 < getattr(self, name) <= 1.0, "above 0 and at most 1")
@@ -129,6 +179,26 @@ class TrainConfig:
         """Steps in one gradient: a rollout is cut into equal parts, at most ``batch_size`` each."""
         rollout = self.n_envs * self.n_steps
         return next(size for size in range(min(self.batch_size, rollout), 0, -1) if rollout % size == 0)
+
+    @property
+    def _dagger_part(self) -> int:
+        return self.total_timesteps // 2 if self.dagger_timesteps is None else self.dagger_timesteps
+
+    @property
+    def dagger_rounds(self) -> int:
+        """Rounds of DAgger; 0: none."""
+        wanted = {"dagger": self.total_timesteps, "dagger+ppo": self._dagger_part}.get(self.algorithm, 0)
+        return -(-wanted // (self.n_envs * self.n_steps))
+
+    @property
+    def dagger_steps(self) -> int:
+        """Steps of all worlds in the rounds of DAgger."""
+        return self.dagger_rounds * self.n_envs * self.n_steps
+
+    @property
+    def critic_alone_until(self) -> int:
+        """Step up to which the actor stays as DAgger left it."""
+        return self.dagger_steps + self.critic_warmup if self.algorithm == "dagger+ppo" else 0
 
     @property
     def widths(self) -> Widths:

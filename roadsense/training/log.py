@@ -32,8 +32,11 @@ COLUMNS = {
     "noise_std": "rollout/noise_std",
     "learning_rate": "train/learning_rate",
     "reward_scale": "rollout/reward_scale",
+    "imitation_loss": "train/imitation_loss",
 }
-"""Columns of ``training.csv`` and the figures of Stable-Baselines3 they hold; episodes are the last hundred."""
+"""Columns of ``training.csv`` and the figures of Stable-Baselines3 they hold; episodes are the last hundred.
+
+A round of DAgger fills only what it has; its episodes are those that the student ended in it."""
 
 
 class UpdateLog(KVWriter):

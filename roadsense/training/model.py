@@ -51,24 +51,34 @@ class _Watched:
     """Looks after every update that the weights are still numbers, and then logs it."""
 
     dump_dir: Path | None = None
+    critic_alone_until = 0
+    """Step up to which the actor stays as it is."""
 
     def train(self) -> None:
         model: Any = self
+        for parameter in actor_parameters(model):
+            parameter.requires_grad_(model.num_timesteps > self.critic_alone_until)
         try:
             super().train()  # type: ignore[misc]
         except ValueError as error:  # torch's distributions refuse NaN before an update is through
             if "invalid values" not in str(error):
                 raise
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in model.policy.parameters()):
-            raise DivergedError(self._report(model))
+        refuse_not_finite(model)
         model.dump_logs(model.num_timesteps // (model.n_steps * model.n_envs))  # rollout and its update in one row
 
-    def _report(self, model: Any) -> str:
+
+def refuse_not_finite(model: Any) -> None:
+    """Stops a training whose weights are no numbers any more, and leaves the last rollout of PPO.
+
+    Raises:
+        DivergedError: a weight is not finite.
+    """
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.policy.parameters()):
         said = f"training diverged at step {model.num_timesteps}: a weight is not a finite number"
         remedy = "lower learning_rate or max_grad_norm"
-        if self.dump_dir is None:
-            return f"{said}; {remedy}."
-        path = self.dump_dir / DUMP_NAME
+        if model.dump_dir is None or not model.rollout_buffer.full:
+            raise DivergedError(f"{said}; {remedy}.")
+        path = model.dump_dir / DUMP_NAME
         buffer = model.rollout_buffer
         arrays = dict(buffer.observations) | {
             name: getattr(buffer, name) for name in ("actions", "rewards", "returns", "values")
@@ -76,7 +86,7 @@ class _Watched:
         dump = io.BytesIO()
         np.savez_compressed(dump, **arrays, seeds=np.array(model.env.player.seeds, np.uint64))
         write_bytes(path, dump.getvalue())
-        return f"{said}; the last rollout lies in {path}; {remedy}."
+        raise DivergedError(f"{said}; the last rollout lies in {path}; {remedy}.")
 
 
 class _WatchedPPO(_Watched, PPO):
@@ -96,7 +106,8 @@ def build_model(config: TrainConfig, env: VecEnv, dump_dir: Path | None = None) 
         dump_dir: where the last rollout is left if training diverges.
     """
     recurrent = config.algorithm == "recurrent-ppo"
-    start, end = config.learning_rate, config.learning_rate_end
+    end = config.learning_rate_end
+    start = end if config.dagger_steps else config.learning_rate  # DAgger sets its own before PPO begins
     policy_kwargs: dict[str, Any] = {
         "features_extractor_class": DeepSetsExtractor,
         "features_extractor_kwargs": {"phi_widths": config.phi_widths},
@@ -126,10 +137,27 @@ def build_model(config: TrainConfig, env: VecEnv, dump_dir: Path | None = None) 
         device="cpu",
     )
     model.dump_dir = dump_dir  # type: ignore[union-attr]
+    model.critic_alone_until = config.critic_alone_until  # type: ignore[union-attr]
     model.policy.log_std.requires_grad_(False)  # annealed by a callback
     with torch.no_grad():
         torch.nn.init.constant_(model.policy.action_net.bias, config.initial_action)  # type: ignore[arg-type]
     return model
+
+
+def actor_parameters(model: AnyPPO) -> list[torch.nn.Parameter]:
+    """What the actor alone learns; the noise is no part of it."""
+    policy: Any = model.policy
+    parts = [policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net]
+    parts += [policy.lstm_actor] if hasattr(policy, "lstm_actor") else []
+    return [parameter for part in parts for parameter in part.parameters()]
+
+
+def decided_mean(model: AnyPPO, seen: dict[str, Tensor]) -> Tensor:
+    """The actor's mean action before it is clipped, [batch]; without a memory."""
+    policy: Any = model.policy
+    hidden = policy.mlp_extractor.forward_actor(policy.pi_features_extractor(seen))
+    decided: Tensor = policy.action_net(hidden)[:, 0]
+    return decided
 
 
 def actor_tensors(model: AnyPPO) -> dict[str, NDArray[np.float32]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,27 @@ import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
-from roadsense.convoy.player import Player, radio_of
-from roadsense.convoy.source import open_source, room_for
+from roadsense.convoy.player import DEFAULT_RADIO, Player, radios_of
+from roadsense.convoy.source import ScenarioSource, open_source, room_for
 from roadsense.errors import InputMismatchError, StoppedError
 from roadsense.files import cannot_write, write_bytes, write_json
 from roadsense.policies.signature import Signature
-from roadsense.runs import made_with
+from roadsense.progress import progress_bar
+from roadsense.runs import canonical_digest, made_with
+from roadsense.traffic.engines import choose_engine
 from roadsense.training.callbacks import AnnealNoise, Every, ShowProgress
 from roadsense.training.checkpoints import BEST, LAST, read_facts, restore_model, save_checkpoint
 from roadsense.training.config import TrainConfig
+from roadsense.training.dagger import Imitation
 from roadsense.training.folder import INPUTS, MODEL_NAME, RESULT_NAME, earlier_state, json_number, summary, write_policy
 from roadsense.training.log import LOG_NAME, TENSORBOARD_DIR, UpdateLog, open_logger
-from roadsense.training.model import AnyPPO, actor_tensors, build_model
+from roadsense.training.model import AnyPPO, actor_tensors, build_model, refuse_not_finite
 from roadsense.training.reward_scale import RewardScale
 from roadsense.training.validation import Validation, validate
 from roadsense.training.vec_env import ConvoyVecEnv
+
+_VALIDATED_TOGETHER = 32
+"""Worlds of a validation where they cost no processes; the episodes are the same in any number of them."""
 
 _NEVER = 10**9
 """A number of updates no training reaches: every update logs itself (``model.py``)."""
@@ -41,6 +48,7 @@ class _Training:
     updates: UpdateLog
     val_player: Player
     inputs: dict[str, str | None]
+    imitation: Imitation | None
     made_with: list[dict[str, Any]]
     """Commit and versions, from each step on at which it was begun or taken up again."""
     resumed_at: list[int] = field(default_factory=list)
@@ -67,7 +75,16 @@ class _Training:
         }
 
     def save_last(self) -> None:
+        if self.imitation is not None:
+            self.imitation.save()
         save_checkpoint(self.run_dir / LAST, self.model, self.facts())
+        if self.imitation is not None:
+            self.imitation.forget()
+
+    @property
+    def imitates(self) -> bool:
+        """Whether DAgger is not through yet."""
+        return self.model.num_timesteps < self.config.dagger_steps
 
     def validate(self) -> None:
         """Judges the deterministic policy and keeps it if it is the best so far."""
@@ -92,23 +109,97 @@ class _Training:
         restore_model(path, self.model)
         self.model.num_timesteps = int(facts["timesteps"])
         self.env.resume_at(facts["seeds"]["episodes_begun"])
-        if self.env.scale is not None:
+        if self.imitation is not None:
+            steps = min(self.model.num_timesteps, self.config.dagger_steps)
+            self.imitation.restore(steps // self.imitation.experience.round_size)
+        if facts["reward_scale"] is not None:
+            self._explore_at_last()
+            assert self.env.scale is not None
             self.env.scale.restore(facts["reward_scale"])
         self.validations = list(facts["validations"])
         self.best = None if facts["best"] is None else Validation(*facts["best"])
         self.resumed_at = [*facts["resumed_at"], self.model.num_timesteps]
         self.made_with = [*facts["made_with"], {**self.made_with[0], "from_step": self.model.num_timesteps}]
         # the stream of exploration goes on elsewhere than it began, the same for every continuation at this step
+        self._seed_here()
+
+    def _seed_here(self) -> None:
         torch.manual_seed(self.config.seed + self.model.num_timesteps)
         np.random.seed((self.config.seed + self.model.num_timesteps) % 2**32)  # noqa: NPY002 - SB3 shuffles with it
 
+    def _explore_at_last(self) -> None:
+        """Goes over from DAgger to PPO, whose critic wants rewards of one size."""
+        self.env.scale = RewardScale(self.config.n_envs, self.config.gamma, self.config.reward_clip)
+
     def learn(self, progress: bool, extra: BaseCallback | None) -> None:
         """Trains to the end."""
+        if self.imitates:
+            self._imitate(progress, extra)
+        if self.config.algorithm == "dagger":
+            self.validate()
+            self.model.logger.dump(self.model.num_timesteps)
+            self.save_last()
+        else:
+            self._reinforce(progress, extra)
+
+    def _imitate(self, progress: bool, extra: BaseCallback | None) -> None:
+        """All rounds of DAgger that are left; a callback is called after each."""
+        config, model, imitation = self.config, self.model, self.imitation
+        assert imitation is not None
+        if extra is not None:
+            extra.init_callback(model)
+        if model.num_timesteps == 0:
+            self.save_last()
+        with progress_bar(
+            config.dagger_steps, "step", visible=progress, initial=model.num_timesteps, desc="train", unit_scale=True
+        ) as bar:
+            while self.imitates:
+                begun, before = time.perf_counter(), model.num_timesteps
+                found = imitation.round()
+                for name, value in (
+                    ("time/fps", imitation.experience.round_size / (time.perf_counter() - begun)),
+                    ("rollout/ep_rew_mean", found.student_reward),
+                    ("rollout/collision_share", found.student_collisions),
+                    ("train/imitation_loss", found.loss),
+                    ("train/learning_rate", found.learning_rate),
+                ):
+                    model.logger.record(name, value)
+                if model.num_timesteps // config.eval_every > before // config.eval_every:
+                    self.validate()
+                model.logger.dump(model.num_timesteps)
+                refuse_not_finite(model)
+                if model.num_timesteps // config.checkpoint_every > before // config.checkpoint_every:
+                    self.save_last()
+                bar.update(imitation.experience.round_size)
+                if extra is not None:
+                    extra.on_step()
+
+    def _remind(self) -> None:
+        assert self.imitation is not None
+        if self.config.reminders and self.model.num_timesteps > self.config.critic_alone_until:
+            self.model.logger.record("train/imitation_loss", self.imitation.remind())
+
+    def stop(self) -> None:
+        """Leaves what is there in the run folder; a round of DAgger that was begun is done again."""
+        if self.imitates:
+            facts = read_facts(self.run_dir / LAST)
+            restore_model(self.run_dir / LAST, self.model)
+            self.model.num_timesteps = int(facts["timesteps"])
+        else:
+            self.save_last()
+        write_policy(self.run_dir, self.model, self.config)
+
+    def _reinforce(self, progress: bool, extra: BaseCallback | None) -> None:
         config, model = self.config, self.model
+        if self.env.scale is None:
+            self._explore_at_last()
+            model.policy.optimizer.state.clear()
+            self._seed_here()
         bar = ShowProgress(config.total_timesteps, progress)
         callbacks: list[BaseCallback] = [
-            AnnealNoise(config.log_std_start, config.log_std_end, config.total_timesteps),
+            AnnealNoise(config.log_std_start, config.log_std_end, config.total_timesteps, config.dagger_steps),
             bar,
+            *([Every(config.n_envs * config.n_steps, self._remind)] if self.imitation is not None else []),
             Every(config.eval_every, self.validate),
             Every(config.checkpoint_every, self.save_last),
         ]
@@ -146,10 +237,17 @@ class _Training:
             "explained_variance": summary(explained),
             "curve": {name: [json_number(row[name]) for row in rows]
                       for name in ("timesteps", "episode_reward", "collision_share", "explained_variance",
-                                   "approx_kl", "noise_std", "steps_per_s")},
+                                   "approx_kl", "noise_std", "steps_per_s", "imitation_loss")},
         }  # fmt: skip
         write_json(self.run_dir / RESULT_NAME, result)
+        if self.imitation is not None:
+            self.imitation.forget(all_rounds=True)
         return result
+
+
+def _radios(config: TrainConfig, source: ScenarioSource) -> list[str]:
+    """The radios an episode draws from: the configured one, else the dataset's, and all further ones."""
+    return [str(config.emulator_params or source.params_file or DEFAULT_RADIO), *config.further_radios]
 
 
 def _inputs(config: TrainConfig) -> dict[str, str | None]:
@@ -157,15 +255,19 @@ def _inputs(config: TrainConfig) -> dict[str, str | None]:
     found: list[str | None] = []
     for dataset_dir, split in ((config.dataset_dir, "train"), (config.eval_dir or config.dataset_dir, "val")):
         source = open_source(dataset_dir=dataset_dir, split=split)
-        found += [source.digest, radio_of(config.emulator_params, source).digest]
+        digests = [radio.digest for radio in radios_of(_radios(config, source), source)]
+        found += [source.digest, digests[0] if len(digests) == 1 else canonical_digest(digests)]
     return dict(zip(INPUTS, found, strict=True))
 
 
 def _player(config: TrainConfig, dataset_dir: str | None, split: str, num_worlds: int) -> Player:
     source = open_source(dataset_dir=dataset_dir, split=split)
+    engine = choose_engine(config.engine, source.all())
+    if split == "val" and engine == "native":
+        num_worlds = min(_VALIDATED_TOGETHER, config.eval_episodes)
     return Player(
-        num_worlds, dataset_dir=dataset_dir, split=split, radio=config.emulator_params, control=config.control,
-        engine=config.engine, max_peers=room_for(source.all(), config.max_peers),
+        num_worlds, dataset_dir=dataset_dir, split=split, radio=_radios(config, source), control=config.control,
+        engine=engine, max_peers=room_for(source.all(), config.max_peers),
         messages_per_peer=config.messages_per_peer,
     )  # fmt: skip
 
@@ -180,7 +282,7 @@ def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback 
     Args:
         config: of the training.
         progress: whether to show a bar on stderr.
-        callback: a further callback of Stable-Baselines3.
+        callback: a further callback of Stable-Baselines3; DAgger calls it after every round.
 
     Returns:
         The content of ``training.json``.
@@ -200,10 +302,8 @@ def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback 
     if earlier is None and (run_dir / LOG_NAME).is_file():  # of a training that was killed before its first checkpoint
         shutil.rmtree(run_dir / TENSORBOARD_DIR, ignore_errors=True)
     torch.set_num_threads(config.torch_threads)
-    env = ConvoyVecEnv(
-        _player(config, config.dataset_dir, "train", config.n_envs),
-        RewardScale(config.n_envs, config.gamma, config.reward_clip),
-    )
+    scale = None if config.dagger_steps else RewardScale(config.n_envs, config.gamma, config.reward_clip)
+    env = ConvoyVecEnv(_player(config, config.dataset_dir, "train", config.n_envs), scale)
     try:
         val_player = _player(config, config.eval_dir or config.dataset_dir, "val", 1)
     except BaseException:
@@ -213,14 +313,15 @@ def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback 
         model = build_model(config, env, run_dir)
         updates = UpdateLog(run_dir / LOG_NAME, int(earlier["timesteps"]) if earlier else 0)
         model.set_logger(open_logger(run_dir, updates, config.tensorboard))
-        training = _Training(config, env, model, updates, val_player, inputs, [{"from_step": 0, **made_with()}])
+        imitation = Imitation(config, env, model, (run_dir / LAST).parent) if config.dagger_steps else None
+        begun_with = [{"from_step": 0, **made_with()}]
+        training = _Training(config, env, model, updates, val_player, inputs, imitation, begun_with)
         if earlier is not None:
             training.resume()
         try:
             training.learn(progress, callback)
         except KeyboardInterrupt:
-            training.save_last()
-            write_policy(run_dir, model, config)
+            training.stop()
             raise StoppedError(
                 f"{run_dir}: training stopped at step {model.num_timesteps} of {config.total_timesteps}; {LAST} holds "
                 "it, and the same command continues."

@@ -72,7 +72,7 @@ def test_stable_baselines3_complains_only_about_what_is_meant(make, control):
         ({"reward": 5}, UsageError, "reward is 5; give a dict of constants by name."),
         ({"engine": None, "split": 3}, UsageError, "split is 3; give a string."),
         ({"max_peers": "4", "horizon_steps": 4.5}, UsageError, "max_peers is '4'; give a whole number."),
-        ({"radio": 5}, UsageError, "radio is 5; give a string or a path."),
+        ({"radio": 5}, UsageError, "radio is 5; give a string, a path or a list of strings."),
         ({"reward": {"jerk": True}}, UsageError, "reward constant 'jerk' is True; give a finite number"),
         ({"scenario_list": "curve"}, UsageError, "scenario_list is 'curve'; give a list of strings."),
         ({"max_peers": 10**12}, UsageError, "max_peers is 1000000000000; it must lie between 1 and 2000."),
@@ -84,6 +84,7 @@ def test_stable_baselines3_complains_only_about_what_is_meant(make, control):
             "scenario_list names 'curv', which is unknown; did you mean 'curve'?",
         ),
         ({"scenario_list": []}, UsageError, "there is no scenario to play"),
+        ({"radio": []}, UsageError, "radio is an empty list; name one radio or more."),
         ({"radio": ""}, UsageError, "radio '' is unknown; known are:"),
         ({"radio": "convy"}, UsageError, "did you mean 'convoy'?"),
         ({"scenario": "nowhere"}, ScenarioError, "nowhere: no such scenario directory; give one, or a .sumocfg file."),
@@ -301,3 +302,19 @@ def test_a_closed_environment_refuses_to_step_and_a_reset_opens_it_again(make):
     other.step(ZERO)
     moved = other.unwrapped.worlds.traffic.state.position_m - positions
     assert ((moved[0, :5] > 1.0) & (moved[0, :5] < 3.0)).all()
+
+
+def test_of_several_radios_every_episode_draws_one_and_plays_as_with_that_one_alone():
+    envs = [ConvoyEnv(scenario_list=["straight"], engine="native", radio=radio)
+            for radio in (["off", "ideal"], "off", "ideal")]  # fmt: skip
+    drawn = []
+    try:
+        for episode in range(12):
+            mixed, *alone = [env.reset(seed=3 if episode == 0 else None)[0] for env in envs]
+            drawn.append(int(mixed["peer_mask"].any()))
+            for name, value in alone[drawn[-1]].items():
+                assert np.array_equal(mixed[name], value)
+    finally:
+        for env in envs:
+            env.close()
+    assert 2 <= sum(drawn) <= 10

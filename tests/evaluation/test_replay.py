@@ -32,7 +32,7 @@ def played(policy, number, count=1, worlds=1, **kwargs):
     """Traces of a baseline's episodes from ``number`` on."""
     frames = MAX_FRAMES if kwargs.get("picture") else 0
     player = Player(worlds, split="eval", engine="native", max_frames=frames)
-    listed = itertools.islice(episodes_of(player.source, player.params), number, number + count)
+    listed = itertools.islice(episodes_of(player.source, player.radios), number, number + count)
     try:
         return list(play_all(make_baseline(policy), player.worlds, listed, **kwargs))
     finally:

@@ -12,7 +12,8 @@ from roadsense.training.config import PRESETS, TrainConfig, read_train_config
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_whole(preset):
     config = read_train_config(preset)
-    assert config.algorithm == "ppo" and config.batch_size == 1024 and config.n_epochs == 10
+    assert config.algorithm == ("dagger" if preset == "standard" else "ppo")
+    assert config.batch_size == 1024 and config.n_epochs == 10
     assert (config.log_std_end, config.control) == (-3.4, "brake")
     assert config.widths.multiply_adds(8) <= 20_000
 
@@ -32,7 +33,7 @@ def test_overrides_win_over_the_file_and_none_overrides_nothing(tmp_path):
         ("n_envs: many", "n_envs is 'many'"),
         ("n_envs: 2.5", r"n_envs is 2\.5"),
         ("gamma: 1.5", r"gamma is 1\.5; it must be above 0 and at most 1"),
-        ("algorithm: sac", "algorithm 'sac' is unknown; known are: ppo, recurrent-ppo"),
+        ("algorithm: sac", "algorithm 'sac' is unknown; known are: dagger, dagger.ppo, ppo, recurrent-ppo"),
         ("- a\n- b", "must hold `name: value` lines"),
         ("a: [", "cannot be read as YAML"),
     ],
