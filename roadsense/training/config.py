@@ -146,7 +146,8 @@ class TrainConfig:
         # one step's advantage cannot be normalised, so a prime number beyond batch_size cannot be cut
         _require("n_envs * n_steps", rollout, self.minibatch_size >= 2, "divisible into parts of 2 or more steps")
         if self.dagger_steps and self.control != "brake":
-            raise UsageError(f"control is {self.control!r}; the teacher of {self.algorithm} only brakes; take 'brake', or --config ppo.")
+            told = f"the teacher of {self.algorithm} only brakes; take 'brake', or --config ppo"
+            raise UsageError(f"control is {self.control!r}; {told}.")
         share = self.dagger_student_share
         _require("dagger_student_share", share, 0.0 <= share <= 1.0, "from 0 to 1")
         _require("dagger_margin_m", self.dagger_margin_m, 0.0 <= self.dagger_margin_m <= 100.0, "from 0 to 100")
