@@ -252,7 +252,24 @@ def _gate(arguments: list[str]) -> int:
     config = GateConfig(**{one.name: getattr(asked, one.name) for one in dataclasses.fields(GateConfig)})
     verdicts = judge_run(asked.run, config)
     print(table(verdicts))
+    print(f"roadsense report {asked.run} shows it as one page", file=sys.stderr)
     return EXIT_OK if all(verdict.passed for verdict in verdicts) else EXIT_GATE_FAILED
+
+
+def _report(arguments: list[str]) -> None:
+    """Writes report.html into a run: verdict, figures, and its worst episodes to look at."""
+    from roadsense.evaluation.report import ReportConfig, write_report
+
+    @dataclass(frozen=True, kw_only=True)
+    class Report(ReportConfig):
+        """Writes report.html into a run: verdict, figures, and its worst episodes to look at."""
+
+        run: tyro.conf.Positional[Path]
+        """The run folder."""
+
+    asked = _parse(Report, "report", arguments)
+    config = ReportConfig(**{one.name: getattr(asked, one.name) for one in dataclasses.fields(ReportConfig)})
+    print(write_report(asked.run, config))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,7 +312,7 @@ def _verify(arguments: list[str]) -> int:
 
 VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "generate": _generate, "check": _check, "train": _train, "evaluate": _evaluate, "replay": _replay, "gate": _gate,
-    "export": _export, "pipeline": _pipeline, "calibrate": _calibrate,
+    "report": _report, "export": _export, "pipeline": _pipeline, "calibrate": _calibrate,
 }  # fmt: skip
 """Each verb parses its own arguments, imports what it needs only then, and may return an exit code."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TextIO
 
-from roadsense.errors import InputMismatchError
+from roadsense.errors import InputMismatchError, RoadsenseError
 from roadsense.evaluation.metrics import COLUMNS, EpisodeMetrics
 from roadsense.files import cannot_write, refuse_unwritable, write_json, write_text
 
@@ -58,6 +58,21 @@ def _row(cells: dict[str, str]) -> Row:
 def write_episodes(path: Path, rows: Iterable[Row]) -> None:
     """Writes rows as ``episodes.csv``, beside and renamed."""
     write_text(path, "".join([_line(HEAD), *(_line(row.cells()) for row in rows)]))
+
+
+def read_episodes(path: Path) -> list[Row]:
+    """The rows of an ``episodes.csv``; none where there is no such file.
+
+    Raises:
+        RoadsenseError: it is not one.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [_row(cells) for cells in csv.DictReader(file)]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise RoadsenseError(f"{path}: is no list of episodes ({error!r}); judge the run again.") from None
 
 
 class Journal:

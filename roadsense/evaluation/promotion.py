@@ -26,6 +26,8 @@ from roadsense.policies.runtime import load_policy
 from roadsense.runs import CHECKSUMS, COMPLETE, REJECTED, RunFolder, environment, read_record
 
 GATES_NAME, TABLE_NAME, SUITES_NAME = "gates.json", "gates.txt", "suites"
+REPORT_NAME = "report.html"
+"""Page of a verdict; a new verdict removes that of the earlier one."""
 _WORK = ".gates"
 """Folder in a run where episodes are kept until the verdict is written."""
 
@@ -164,6 +166,7 @@ def _write(
     write_json(run / GATES_NAME, document)
     write_text(run / TABLE_NAME, table(verdicts) + "\n")
     shutil.rmtree(run / _WORK, ignore_errors=True)
+    (run / REPORT_NAME).unlink(missing_ok=True)
     if (run / CHECKSUMS).is_file():
         folder.set_status(COMPLETE if accepted else REJECTED)
         folder.write_checksums()

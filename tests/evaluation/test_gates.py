@@ -177,7 +177,9 @@ def test_a_run_is_judged_and_carries_its_verdict(tmp_path, capsys):
     run, suite = run_of(tmp_path / "mine"), file_of(tmp_path)
     asked = ["gate", str(run.path), "--gates", gates_of(tmp_path, suite), "--confirm", "1"]
     assert main(asked) == 0
-    assert "4 of 4 gates passed: accepted" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "4 of 4 gates passed: accepted" in told.out
+    assert f"roadsense report {run.path} shows it" in told.err
     found = json.loads((run.path / "gates.json").read_text())
     assert found["accepted"] and len(found["verdicts"]) == 4 and found["suites"][suite]["name"] == "small"
     assert run.status == "complete" and run.complete
