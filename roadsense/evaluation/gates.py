@@ -199,7 +199,8 @@ class Judge:
         if not isinstance(node, dict) or leaf not in node:
             raise ParamsError(f"gate {gate.name!r}: there is no figure {gate.figure!r}; see the keys of a summary.")
         beside = node if parents else {"n": len(rows)}
-        return {"value": node[leaf], **{key: beside.get(key) for key in ("low", "high", "n")}}
+        bounds = ("n",) if leaf == "count" else ("low", "high", "n")  # those that stand there are of the rate
+        return {"value": node[leaf], "low": None, "high": None, **{key: beside.get(key) for key in bounds}}
 
     def _figure(self, gate: Gate) -> Verdict:
         found = self._found(gate, gate.policy)

@@ -46,6 +46,11 @@ def test_a_figure_is_held_to_its_bound_over_the_buckets_that_count(played):
     assert not tight.passed and tight.why == "0.889 is above 0.5"
 
 
+def test_a_count_has_no_interval_of_a_rate(played):
+    found = answer(played, policy="none", figure="collisions.count", at_most=0)
+    assert (found.value, found.low, found.high, found.n) == (32, None, None, 36)
+
+
 def test_a_missing_figure_or_too_few_episodes_fail(played):
     assert (
         answer(played, figure="impact_speed_mps.max", at_most=2.0).why == "rests on 0 episodes, at least 1 are needed"
