@@ -146,7 +146,7 @@ def test_the_command_fails_the_gate_when_one_figure_is_off(monkeypatch, capsys):
         (["--verify", "convoi"], EXIT_USAGE, "did you mean 'convoy'"),
         (["--verify", "nowhere/field.json"], EXIT_ERROR, "nowhere/field.json: cannot be read"),
         (["--verify", "convoy", "--jsn", "x"], EXIT_USAGE, "did you mean '--json'"),
-        (["--verify", "convoy", "--json", "/proc/x/figures.json"], EXIT_ERROR, "cannot be written"),
+        (["--verify", "convoy", "--json", "/dev/null/figures.json"], EXIT_ERROR, "cannot be written"),
     ],
 )
 def test_what_cannot_be_verified_is_one_sentence(arguments, code, said, capsys):
