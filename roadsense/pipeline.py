@@ -58,7 +58,7 @@ class PipelineConfig:
     run_id: str | None = None
     """Name of the run's folder; none: made of seed, preset and configuration."""
     preset: str = "standard"
-    """quick (under three minutes on two cores) or standard (under twenty)."""
+    """quick (under three minutes on two cores) or standard (under ten)."""
     base_scenarios: tuple[str, ...] = BUILT_IN
     """Roads: names of shipped base scenarios, or directories of others; the last one is held out for evaluation."""
     emulator_params: str = DEFAULT_RADIO
