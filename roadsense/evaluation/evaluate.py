@@ -79,7 +79,7 @@ class EpisodeList:
     def __init__(self, config: EvaluationConfig) -> None:
         self.suite: Suite | None = None
         self.buckets: Sequence[Bucket] = ()
-        self.identity: dict[str, Any] = {"suite": None, "dataset_digest": None}
+        self.identity: dict[str, Any] = {"suite": None, "split": None, "dataset_digest": None}
         if config.suite is not None:
             self.suite = read_suite(config.suite)
             self.episodes, self.buckets = self.suite.episodes, self.suite.buckets
@@ -90,7 +90,7 @@ class EpisodeList:
             radios = radios_of(config.radio, source)
             count = LISTED_EPISODES if config.episodes is None else config.episodes
             self.episodes = list(itertools.islice(episodes_of(source, radios), count))
-            self.identity["dataset_digest"] = source.digest
+            self.identity["split"], self.identity["dataset_digest"] = config.split, source.digest
         digests = {episode.radio.name: episode.radio.digest for episode in self.episodes}
         self.identity |= {"radios": digests, "root_seed": EVALUATION_SEED, "episodes": len(self.episodes)}
         self.scenarios = list({id(one.scenario): one.scenario for one in self.episodes}.values())

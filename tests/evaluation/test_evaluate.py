@@ -127,6 +127,13 @@ def test_another_evaluation_in_the_folder_is_refused(tmp_path):
         evaluate([make_baseline("none")], suite_config(tmp_path), folder=folder, progress=False)
 
 
+def test_as_many_episodes_of_another_split_are_another_evaluation(tmp_path):
+    val, walked = (EvaluationConfig(split=split, episodes=2, engine="native") for split in ("val", "eval"))
+    evaluate([make_baseline("none")], val, folder=tmp_path, progress=False)
+    with pytest.raises(InputMismatchError, match=r"another evaluation \(it differs in split\)"):
+        evaluate([make_baseline("none")], walked, folder=tmp_path, progress=False)
+
+
 def test_an_action_that_is_no_number_fails_its_episode_and_no_other(tmp_path):
     result = evaluate([Broken("oracle", 10_000)], suite_config(tmp_path), progress=False)
     (summary,) = [result.policies["oracle"]]
