@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import abc
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -92,9 +94,9 @@ class _RadioFollower(Remembering):
             lead_accel_mps2=memory["lead_accel_mps2"],
         )  # fmt: skip
 
+    @abc.abstractmethod
     def _wish(self, heard: Heard) -> NDArray[np.float64]:
         """Acceleration [world] behind the leader [m/s²]."""
-        raise NotImplementedError
 
 
 class Cacc(_RadioFollower):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
 
 from roadsense.convoy.player import Player
 from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError, UsageError
@@ -23,24 +22,13 @@ from roadsense.training.model import actor_tensors, build_model
 from roadsense.training.sb3 import train
 from roadsense.training.vec_env import ConvoyVecEnv
 
+from .callbacks import At
+
 TINY = TrainConfig(
     algorithm="dagger", engine="native", seed=3, total_timesteps=4000, n_envs=4, n_steps=250, batch_size=64,
     dagger_gradients=15, learning_rate=1e-3, eval_every=2000, eval_episodes=2, checkpoint_every=1000,
     dagger_most_samples=2000, tensorboard=False,
 )  # fmt: skip
-
-
-class At(BaseCallback):
-    """Does something once a step number is reached."""
-
-    def __init__(self, step, action):
-        super().__init__()
-        self.at, self.action = step, action
-
-    def _on_step(self):
-        if self.num_timesteps >= self.at:
-            self.action(self.model)
-        return True
 
 
 def interrupt(model):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
 
 from roadsense._data import params_dir
 from roadsense.convoy.observation import layout_hash
@@ -26,6 +25,7 @@ from roadsense.training.sb3 import train
 from roadsense.training.validation import Validation
 
 from ..policies.networks import random_observations
+from .callbacks import At
 
 pytestmark = pytest.mark.usefixtures("require_sumo")
 
@@ -34,19 +34,6 @@ TINY = TrainConfig(
     n_epochs=2, eval_every=512, eval_episodes=2,
     checkpoint_every=512, tensorboard=False,
 )  # fmt: skip
-
-
-class At(BaseCallback):
-    """Does something once a step number is reached."""
-
-    def __init__(self, step, action):
-        super().__init__()
-        self.at, self.action = step, action
-
-    def _on_step(self):
-        if self.num_timesteps >= self.at:
-            self.action(self.model)
-        return True
 
 
 @pytest.fixture(scope="module")
