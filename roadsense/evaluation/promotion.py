@@ -50,7 +50,7 @@ class GateConfig:
 
 
 def judge_run(run: Path, config: GateConfig, *, progress: bool = True) -> list[Verdict]:
-    """Answers every gate for a run folder, writes ``gates.json`` and STATUS, and rewrites the checksums.
+    """Answers every gate for a run folder, writes ``gates.json`` and STATUS, and the checksums of an intact run.
 
     Stopped, the same call goes on where it was.
 
@@ -67,7 +67,7 @@ def judge_run(run: Path, config: GateConfig, *, progress: bool = True) -> list[V
         evaluations = _play(run, spec, policy, config, progress)
         judge = Judge(evaluations, policy.name, checks)
         verdicts = [judge.judge(gate) for gate in spec.gates]
-        _write(folder, spec, evaluations, policy.name, verdicts)
+        _write(folder, spec, evaluations, policy.name, verdicts, intact=not checks["integrity"][2])
     return verdicts
 
 
@@ -146,9 +146,14 @@ def _latency(policy: Policy) -> Answer:
 
 
 def _write(
-    folder: RunFolder, spec: GateSpec, evaluations: Mapping[str, Evaluation], name: str, verdicts: list[Verdict]
+    folder: RunFolder,
+    spec: GateSpec,
+    evaluations: Mapping[str, Evaluation],
+    name: str,
+    verdicts: list[Verdict],
+    intact: bool,
 ) -> None:
-    """Verdict, figures of every suite, the judged policy's episodes; then STATUS and checksums."""
+    """Verdict, figures of every suite, the judged policy's episodes; then STATUS, and an intact run's checksums."""
     run, accepted = folder.path, all(verdict.passed for verdict in verdicts)
     for suite, evaluation in evaluations.items():
         write_json(run / SUITES_NAME / f"{Path(suite).stem}.json", evaluation.document())
@@ -169,4 +174,5 @@ def _write(
     (run / REPORT_NAME).unlink(missing_ok=True)
     if (run / CHECKSUMS).is_file():
         folder.set_status(COMPLETE if accepted else REJECTED)
+    if intact:  # or a file that was changed would be among them from now on
         folder.write_checksums()

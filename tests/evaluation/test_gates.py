@@ -205,6 +205,10 @@ def test_a_changed_file_fails_the_integrity_gate(tmp_path):
     assert [verdict.passed for verdict in verdicts] == [False, True, True, True]
     assert "training.json: is missing or has changed" in verdicts[0].why
     assert "failed: integrity: files" in table(verdicts)
+    again = judge_run(run.path, GateConfig(gates=gates_of(tmp_path, suite), confirm=0), progress=False)
+    assert not again[0].passed  # a verdict does not make a changed file the right one
+    with pytest.raises(InputMismatchError):
+        run.verify()
 
 
 def test_a_policy_of_another_layout_is_refused(tmp_path):
