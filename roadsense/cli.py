@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -50,6 +50,12 @@ def _parse(options: type[_Asked], verb: str, arguments: list[str], **kwargs: Any
             raise
         told = _told(said.getvalue()).removeprefix("Error parsing ").rstrip(".")
         raise UsageError(f"{verb}: {told}; `roadsense {verb} --help` shows all options.") from None
+
+
+def _of(kind: type[_Asked], asked: Any) -> _Asked:
+    """The part of a verb's options that is a configuration of its own."""
+    options: Any = kind
+    return kind(**{one.name: getattr(asked, one.name) for one in dataclasses.fields(options)})
 
 
 def _told(frame: str) -> str:
@@ -109,11 +115,12 @@ def _check(arguments: list[str]) -> int:
     return EXIT_OK
 
 
-def _pipeline(arguments: list[str]) -> None:
-    """From scenarios to a packaged policy with its evidence; goes on where it was stopped."""
+def _pipeline(arguments: list[str]) -> int:
+    """From scenarios to a packaged, judged policy with its evidence; goes on where it was stopped."""
     from roadsense.pipeline import PipelineConfig, run_pipeline
 
-    run_pipeline(_parse(PipelineConfig, "pipeline", arguments))
+    passed = run_pipeline(_parse(PipelineConfig, "pipeline", arguments))
+    return EXIT_OK if passed else EXIT_GATE_FAILED
 
 
 def _evaluate(arguments: list[str]) -> int:
@@ -127,7 +134,7 @@ def _evaluate(arguments: list[str]) -> int:
     class Evaluate(EvaluationConfig):
         """Plays policies over a fixed list of episodes and shows them in one table."""
 
-        policy: tuple[str, ...]
+        policy: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
         """Baselines by name, trained policies by run folder or ONNX file."""
         json: Path | None = None
         """Where to write all figures."""
@@ -137,15 +144,16 @@ def _evaluate(arguments: list[str]) -> int:
         """A folder for all of it, where an evaluation that was stopped goes on."""
 
     asked = _parse(Evaluate, "evaluate", arguments)
-    if not asked.policy:
+    names = list(itertools.chain.from_iterable(asked.policy))
+    if not names:
         raise UsageError("evaluate: --policy needs the name or path of a policy, or several.")
-    policies = [find_policy(name) for name in asked.policy]
+    policies = [find_policy(name) for name in names]
     for file in (asked.json, asked.csv):
         if file is not None and file.is_dir():
             raise UsageError(f"{file}: is a folder; name a file.")
         if file is not None:
             refuse_unwritable(file)
-    config = EvaluationConfig(**{one.name: getattr(asked, one.name) for one in dataclasses.fields(EvaluationConfig)})
+    config = _of(EvaluationConfig, asked)
     result = evaluate(policies, config, folder=asked.out)
     shown = table(result.summaries)
     print(shown)
@@ -163,11 +171,12 @@ def _evaluate(arguments: list[str]) -> int:
 
 def _replay(arguments: list[str]) -> None:
     """Plays one episode again and writes it as one HTML page to look at."""
-    from roadsense.evaluation.replay import ReplayConfig, replay
+    from roadsense.evaluation.evaluate import ListConfig
+    from roadsense.evaluation.replay import replay
     from roadsense.files import refuse_unwritable
 
     @dataclass(frozen=True, kw_only=True)
-    class Replay(ReplayConfig):
+    class Replay(ListConfig):
         """Plays one episode again and writes it as one HTML page to look at."""
 
         episode: tyro.conf.Positional[str]
@@ -179,7 +188,7 @@ def _replay(arguments: list[str]) -> None:
     if asked.html.is_dir():
         raise UsageError(f"{asked.html}: is a folder; name a file.")
     refuse_unwritable(asked.html)
-    config = ReplayConfig(**{one.name: getattr(asked, one.name) for one in dataclasses.fields(ReplayConfig)})
+    config = _of(ListConfig, asked)
     replay(asked.episode, config, asked.html)
     print(asked.html)
 
@@ -249,7 +258,7 @@ def _gate(arguments: list[str]) -> int:
         """The run folder."""
 
     asked = _parse(Gate, "gate", arguments)
-    config = GateConfig(**{one.name: getattr(asked, one.name) for one in dataclasses.fields(GateConfig)})
+    config = _of(GateConfig, asked)
     verdicts = judge_run(asked.run, config)
     print(table(verdicts))
     print(f"roadsense report {asked.run} shows it as one page", file=sys.stderr)
@@ -268,7 +277,7 @@ def _report(arguments: list[str]) -> None:
         """The run folder."""
 
     asked = _parse(Report, "report", arguments)
-    config = ReportConfig(**{one.name: getattr(asked, one.name) for one in dataclasses.fields(ReportConfig)})
+    config = _of(ReportConfig, asked)
     print(write_report(asked.run, config))
 
 

@@ -1,4 +1,4 @@
-"""One button: generate, check, train, evaluate, export, package. A stopped run goes on where it was."""
+"""One button: generate, check, train, evaluate, export, package, gate, report. A stopped run goes on where it was."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from roadsense.errors import InputMismatchError, StoppedError, UsageError, neare
 from roadsense.extras import require
 from roadsense.files import refuse_unwritable, write_json, write_text
 from roadsense.manifest import MANIFEST_NAME
-from roadsense.runs import COMPLETE, RunFolder, canonical_digest, environment
+from roadsense.runs import COMPLETE, PROGRESS, REJECTED, STATUS, RunFolder, canonical_digest, environment
 from roadsense.training.config import TrainConfig, read_train_config
 
 POLICY = "trained"
@@ -39,14 +39,25 @@ class Preset:
     """Episodes each policy is evaluated on."""
     parity_episodes: int
     """Episodes whose observations the exported policy is compared on."""
+    replays: int
+    """Worst episodes that its report shows."""
+    confirm: int
+    """Episodes of each policy and suite that are played once more on SUMO."""
+    episodes_per_bucket: int | None = None
+    """At most so many episodes of each bucket of the gates' suites; None: all they state."""
+    may_be_rejected: bool = False
+    """Whether a run that fails its gates is no failure of the command."""
 
 
 PRESETS = {
-    "quick": Preset(train=32, val=16, eval=24, episodes=48, parity_episodes=10),
-    "standard": Preset(train=160, val=60, eval=120, episodes=240, parity_episodes=40),
-}
-"""``quick`` shows that everything works; ``standard`` trains as long as it takes. Each trains by the training preset of
-its name."""
+    "quick": Preset(
+        train=32, val=16, eval=24, episodes=48, parity_episodes=10, replays=2, confirm=1, episodes_per_bucket=1,
+        may_be_rejected=True,
+    ),
+    "standard": Preset(train=160, val=60, eval=120, episodes=240, parity_episodes=40, replays=10, confirm=20),
+}  # fmt: skip
+"""``quick`` shows that everything works, and is always rejected: its gates see too few episodes. ``standard`` trains
+as long as it takes. Each trains by the training preset of its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +74,8 @@ class PipelineConfig:
     """Roads: names of shipped base scenarios, or directories of others; the last one is held out for evaluation."""
     emulator_params: str = DEFAULT_RADIO
     """Radio parameters: a shipped name or a JSON file."""
+    gates: str = "default"
+    """Gates that it must pass: a shipped name or a YAML file."""
     total_timesteps: int | None = None
     """Steps of training instead of the preset's."""
     max_peers: int | None = None
@@ -102,6 +115,7 @@ class Pipeline:
 
     def __init__(self, config: PipelineConfig) -> None:
         from roadsense.datasets.generate import identify
+        from roadsense.evaluation.gates import read_gates
 
         require("train", "onnx")
         most = int(config.generate.ranges.peer_count[1])
@@ -111,7 +125,7 @@ class Pipeline:
         self.sizes = PRESETS[config.preset]
         self.dataset_id, inputs = identify(config.generate)
         self.dataset_dir = Path(config.datasets_dir) / self.dataset_id
-        train = self.train_config("").document()
+        train, gates = self.train_config("").document(), read_gates(config.gates)
         self.document: dict[str, Any] = {
             "schema_version": 1,
             "seed": config.seed,
@@ -121,12 +135,18 @@ class Pipeline:
             "train": {key: value for key, value in train.items() if key not in ("run_dir", "dataset_dir", "eval_dir")},
             "evaluate": {"split": "eval", "episodes": self.sizes.episodes},
             "parity_episodes": self.sizes.parity_episodes,
+            "gates": {
+                "name": gates.name,
+                "version": gates.version,
+                "digest": canonical_digest(gates.model_dump(mode="json")),
+                "episodes_per_bucket": self.sizes.episodes_per_bucket,
+            },
         }
         run_id = config.run_id or f"s{config.seed}-{config.preset}-{canonical_digest(self.document)[:10]}"
         self.run = RunFolder.named(Path(config.runs_dir), run_id)
         self.stages: dict[str, Callable[[], dict[str, Any]]] = {
             "generate": self._generate, "check": self._check, "train": self._train, "evaluate": self._evaluate,
-            "export": self._export, "package": self._package,
+            "export": self._export, "package": self._package, "gate": self._gate, "report": self._report,
         }  # fmt: skip
 
     # ---------------------------------------------------------------- stages
@@ -161,7 +181,14 @@ class Pipeline:
         from roadsense.training.sb3 import train
 
         result = train(self.train_config(str(self.run.path)))
-        kept = ("timesteps", "weights_digest", "best", "explained_variance", "resumed_at")
+        kept = (
+            "timesteps",
+            "weights_digest",
+            "best",
+            "explained_variance",
+            "imitation_explained_variance",
+            "resumed_at",
+        )
         return {**{key: result[key] for key in kept}, "trained_with": result["made_with"]}
 
     def _evaluate(self) -> dict[str, Any]:
@@ -206,14 +233,34 @@ class Pipeline:
 
     def _package(self) -> dict[str, Any]:
         shutil.copyfile(self.dataset_dir / MANIFEST_NAME, self.run.path / MANIFEST_NAME)
+        self.run.write_checksums()
+        return {}
+
+    def _gate(self) -> dict[str, Any]:
+        from roadsense.evaluation.promotion import GateConfig, accepted, judge
+
+        asked = GateConfig(
+            gates=self.config.gates, confirm=self.sizes.confirm, episodes_per_bucket=self.sizes.episodes_per_bucket
+        )
+        verdicts = judge(self.run, asked, may_differ=(STATUS, PROGRESS))
+        failed = [f"{verdict.group}: {verdict.name}" for verdict in verdicts if not verdict.passed]
+        return {"accepted": accepted(verdicts), "gates": len(verdicts), "failed": failed}
+
+    def _report(self) -> dict[str, Any]:
+        from roadsense.evaluation.report import ReportConfig, make_report
+
+        make_report(self.run, ReportConfig(replays=self.sizes.replays))
         return {}
 
     # ---------------------------------------------------------------- the run
 
     def plan(self) -> str:
         """What a run would do, after all inputs were verified."""
+        from roadsense.evaluation.gates import read_gates
+
         done = self.run.finished_stages()
         self.run.refuse_other(self.document)
+        gates = read_gates(self.config.gates)
         for folder in (self.run.path, self.dataset_dir):
             refuse_unwritable(folder)
         notes = {
@@ -223,6 +270,8 @@ class Pipeline:
             "evaluate": f"{self.sizes.episodes} episodes of eval for each policy",
             "export": "model.onnx, compared with the network",
             "package": f"-> {self.run.path}",
+            "gate": f"{len(gates.gates)} gates, {' '.join(gates.needs())}",
+            "report": f"report.html, {self.sizes.replays} replays",
         }
         lines = [f"{name:10} {note}{' (done)' if name in done else ''}" for name, note in notes.items()]
         return "\n".join(lines)
@@ -241,7 +290,7 @@ class Pipeline:
         if self.run.complete:
             self.run.refuse_other(self.document)
             self.run.verify()
-            say(f"{self.run.path} is complete already, made at commit {_short(self.run.commits())}")
+            say(f"{self.run.path} is {self.run.status} already, made at commit {_short(self.run.commits())}")
             return
         self.run.begin(self.document)
         earlier, now = self.run.commits(), environment()["git_commit"]
@@ -263,16 +312,21 @@ class Pipeline:
                     raise StoppedError(f"{self.run.path}: stopped in {name}; the same command continues.") from None
                 if not done_before:
                     self.run.finish_stage(name, {"seconds": round(time.monotonic() - begun, 1), **facts})
-            self.run.set_status(COMPLETE)
+            self.run.set_status(COMPLETE if self.run.finished_stages()["gate"]["accepted"] else REJECTED)
             self.run.write_checksums()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the finished run passed its gates, or need not."""
+        return self.run.status == COMPLETE or self.sizes.may_be_rejected
 
 
 def _short(commits: list[str]) -> str:
     return " and ".join(commit[:12] for commit in commits)
 
 
-def run_pipeline(config: PipelineConfig) -> Path:
-    """Runs the pipeline, or with ``dry_run`` shows its plan; returns the run's folder.
+def run_pipeline(config: PipelineConfig) -> bool:
+    """Runs the pipeline, or with ``dry_run`` shows its plan; returns whether the run passed its gates, or need not.
 
     Raises:
         RoadsenseError: see :meth:`Pipeline.execute`.
@@ -285,10 +339,12 @@ def run_pipeline(config: PipelineConfig) -> Path:
     if config.dry_run:
         print(pipeline.plan())
         say("all inputs are there and readable; nothing was written")
-        return pipeline.run.path
+        return True
     begun = time.monotonic()
     pipeline.execute(say)
-    print((pipeline.run.path / "table.txt").read_text(encoding="utf-8"), end="")
-    print(pipeline.run.path)
-    say(f"took {time.monotonic() - begun:.0f} s")
-    return pipeline.run.path
+    run = pipeline.run.path
+    for name in ("table.txt", "gates.txt"):
+        print((run / name).read_text(encoding="utf-8"))
+    print(run)
+    say(f"took {time.monotonic() - begun:.0f} s; {run}/report.html shows it all")
+    return pipeline.passed

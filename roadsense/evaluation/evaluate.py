@@ -33,8 +33,8 @@ _NATIVE_WORLDS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
-    """What is evaluated on."""
+class ListConfig:
+    """Which list of episodes, and how it is played."""
 
     suite: str | None = None
     """A suite by name or file, instead of a split of a dataset; it states its episodes and radios itself."""
@@ -42,27 +42,47 @@ class EvaluationConfig:
     """Root of a dataset; None: the built-in scenarios."""
     split: str = "eval"
     """Which of its lists is walked."""
-    episodes: int | None = None
-    """How many episodes of it each policy plays; None: 100."""
     radio: str | None = None
     """Radio parameters instead of the dataset's."""
+    episodes_per_bucket: int | None = None
+    """At most so many episodes of each bucket of a suite, the first ones; None: all it states."""
     engine: str = "sumo"
     """Who moves the cars: ``sumo`` (the reference), ``native``, ``auto`` or ``traci``."""
-    confirm: int = 0
-    """So many episodes of each policy, evenly spread, are played once more on SUMO and must come out the same."""
     max_peers: int | None = None
     """Cars that a world has room for beside V001; None: as many as the scenarios list, at least 16 with a flow. It
     changes no result."""
 
     def __post_init__(self) -> None:
+        if self.episodes_per_bucket is not None and self.episodes_per_bucket < 1:
+            raise UsageError(f"episodes_per_bucket is {self.episodes_per_bucket}; it must be at least 1.")
+        if self.suite is None and self.episodes_per_bucket is not None:
+            raise UsageError("episodes_per_bucket goes with a suite; a split has no buckets.")
+        for name in ("dataset_dir", "radio") if self.suite is not None else ():
+            _refuse_beside_a_suite(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(ListConfig):
+    """What is evaluated on."""
+
+    episodes: int | None = None
+    """How many episodes of a split each policy plays; None: 100."""
+    confirm: int = 0
+    """So many episodes of each policy, evenly spread, are played once more on SUMO and must come out the same."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.episodes is not None and self.episodes < 1:
             raise UsageError(f"episodes is {self.episodes}; it must be at least 1.")
         if self.confirm < 0:
             raise UsageError(f"confirm is {self.confirm}; it must be at least 0.")
         if self.suite is not None:
-            for name in ("dataset_dir", "episodes", "radio"):
-                if getattr(self, name) is not None:
-                    raise UsageError(f"{name} does not go with a suite, which states that itself; leave one out.")
+            _refuse_beside_a_suite("episodes", self.episodes)
+
+
+def _refuse_beside_a_suite(name: str, value: object) -> None:
+    if value is not None:
+        raise UsageError(f"{name} does not go with a suite, which states that itself; leave one out.")
 
 
 class EpisodeList:
@@ -81,7 +101,7 @@ class EpisodeList:
         self.buckets: Sequence[Bucket] = ()
         self.identity: dict[str, Any] = {"suite": None, "split": None, "dataset_digest": None}
         if config.suite is not None:
-            self.suite = read_suite(config.suite)
+            self.suite = read_suite(config.suite, config.episodes_per_bucket)
             self.episodes, self.buckets = self.suite.episodes, self.suite.buckets
             spec = self.suite.spec
             self.identity["suite"] = {"name": spec.name, "version": spec.version, "digest": self.suite.digest}

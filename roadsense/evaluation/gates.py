@@ -140,7 +140,7 @@ def read_gates(name_or_path: str) -> GateSpec:
         UsageError: no gates have that name.
         ParamsError: the file does not parse or states something impossible.
     """
-    return read_named(name_or_path, "gates", "gates", GateSpec)
+    return read_named(name_or_path, "gates", "list of gates", GateSpec)
 
 
 class Judge:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,46 @@ class GateConfig:
     """Who moves the cars."""
     confirm: int = 20
     """So many episodes of each policy and suite are played once more on SUMO and must come out the same."""
+    episodes_per_bucket: int | None = None
+    """At most so many episodes of each bucket of a suite, to see that all works; gates that need more then fail. None:
+    all that the suites state."""
 
 
 def judge_run(run: Path, config: GateConfig, *, progress: bool = True) -> list[Verdict]:
-    """Answers every gate for a run folder, writes ``gates.json`` and STATUS, and the checksums of an intact run.
+    """Judges a packaged run (:func:`judge`), and states the verdict in its STATUS and its checksums.
+
+    Raises:
+        RoadsenseError: another process is at work in the run; see :func:`judge`.
+    """
+    folder = RunFolder(run)
+    load_policy(run)  # refuses what is no run before a lock lies in it
+    with folder.locked():
+        intact = not _integrity(folder, ())[2]
+        verdicts = judge(folder, config, progress=progress)
+        if (run / CHECKSUMS).is_file():
+            folder.set_status(COMPLETE if accepted(verdicts) else REJECTED)
+        if intact:  # or a file that was changed would be among them from now on
+            folder.write_checksums()
+    return verdicts
+
+
+def accepted(verdicts: Iterable[Verdict]) -> bool:
+    """Whether every gate was passed."""
+    return all(verdict.passed for verdict in verdicts)
+
+
+def judge(
+    folder: RunFolder, config: GateConfig, *, may_differ: Collection[str] = (), progress: bool = True
+) -> list[Verdict]:
+    """Answers every gate for a run that nobody else works in; writes ``gates.json``, its table and all suites' figures.
 
     Stopped, the same call goes on where it was.
+
+    Args:
+        folder: of the run.
+        config: gates, and how their suites are played.
+        may_differ: files that may have changed since the run was packaged.
+        progress: whether to show bars on stderr.
 
     Raises:
         UsageError: there is no policy in the folder, or gates or a suite are unknown.
@@ -60,14 +94,14 @@ def judge_run(run: Path, config: GateConfig, *, progress: bool = True) -> list[V
         RoadsenseError: engines disagree, or something cannot be written.
     """
     spec = read_gates(config.gates)
+    run = folder.path
     policy = load_policy(run)
-    folder = RunFolder(run)
-    checks = {"integrity": _integrity(folder), "learning": _learning(run), "latency": _latency(policy), **_parity(run)}
-    with folder.locked():
-        evaluations = _play(run, spec, policy, config, progress)
-        judge = Judge(evaluations, policy.name, checks)
-        verdicts = [judge.judge(gate) for gate in spec.gates]
-        _write(folder, spec, evaluations, policy.name, verdicts, intact=not checks["integrity"][2])
+    checks = {"integrity": _integrity(folder, may_differ), "learning": _learning(run), "latency": _latency(policy),
+              **_parity(run)}  # fmt: skip
+    evaluations = _play(run, spec, policy, config, progress)
+    answers = Judge(evaluations, policy.name, checks)
+    verdicts = [answers.judge(gate) for gate in spec.gates]
+    _write(run, spec, evaluations, policy.name, verdicts)
     return verdicts
 
 
@@ -84,7 +118,9 @@ def _play(run: Path, spec: GateSpec, judged: Policy, config: GateConfig, progres
     found = {}
     for suite, names in spec.needs().items():
         policies = [_policy(name, judged) for name in names]
-        asked = EvaluationConfig(suite=suite, engine=config.engine, confirm=config.confirm)
+        asked = EvaluationConfig(
+            suite=suite, engine=config.engine, confirm=config.confirm, episodes_per_bucket=config.episodes_per_bucket
+        )
         found[suite] = evaluate(policies, asked, folder=run / _WORK / Path(suite).stem, progress=progress)
         disagreeing = [problem for problem in found[suite].problems if "SUMO" in problem]
         if disagreeing:
@@ -92,24 +128,26 @@ def _play(run: Path, spec: GateSpec, judged: Policy, config: GateConfig, progres
     return found
 
 
-def _integrity(folder: RunFolder) -> Answer:
+def _integrity(folder: RunFolder, may_differ: Collection[str]) -> Answer:
     if not (folder.path / CHECKSUMS).is_file():
         return None, None, "the run has no checksums, finish it first"
     try:
-        folder.verify()
+        folder.verify(but=may_differ)
     except InputMismatchError as error:
         return 0.0, None, str(error)
     return 1.0, None, ""
 
 
 def _learning(run: Path) -> Answer:
-    """The median of the explained variance over the training; fails where anything is not finite."""
-    path = run / "training.json"
-    explained = read_record(path).get("explained_variance") if path.is_file() else None
-    median = explained.get("median") if isinstance(explained, dict) else None
-    if not isinstance(median, int | float) or not math.isfinite(median):
+    """The median over the training of the explained variance: of returns by the critic, of the teacher's actions by the
+    student, the lesser where there are both."""
+    found = read_record(run / "training.json")
+    explained = [found.get(name) for name in ("explained_variance", "imitation_explained_variance")]
+    medians = [one.get("median") for one in explained if isinstance(one, dict) and one.get("n") != 0]
+    known = [float(one) for one in medians if isinstance(one, int | float) and math.isfinite(one)]
+    if not known or len(known) < len(medians):
         return None, None, ""
-    return float(median), None, ""
+    return min(known), None, ""
 
 
 def _parity(run: Path) -> dict[str, Answer]:
@@ -146,15 +184,9 @@ def _latency(policy: Policy) -> Answer:
 
 
 def _write(
-    folder: RunFolder,
-    spec: GateSpec,
-    evaluations: Mapping[str, Evaluation],
-    name: str,
-    verdicts: list[Verdict],
-    intact: bool,
+    run: Path, spec: GateSpec, evaluations: Mapping[str, Evaluation], name: str, verdicts: list[Verdict]
 ) -> None:
-    """Verdict, figures of every suite, the judged policy's episodes; then STATUS, and an intact run's checksums."""
-    run, accepted = folder.path, all(verdict.passed for verdict in verdicts)
+    """Figures of every suite and the judged policy's episodes, then the verdict."""
     for suite, evaluation in evaluations.items():
         write_json(run / SUITES_NAME / f"{Path(suite).stem}.json", evaluation.document())
         write_episodes(
@@ -163,7 +195,7 @@ def _write(
     document: dict[str, Any] = {
         "schema_version": 1,
         "gates": {"name": spec.name, "version": spec.version},
-        "accepted": accepted,
+        "accepted": accepted(verdicts),
         "suites": {suite: evaluation.identity["suite"] for suite, evaluation in evaluations.items()},
         "environment": environment(),
         "verdicts": [verdict.model_dump(mode="json") for verdict in verdicts],
@@ -172,7 +204,3 @@ def _write(
     write_text(run / TABLE_NAME, table(verdicts) + "\n")
     shutil.rmtree(run / _WORK, ignore_errors=True)
     (run / REPORT_NAME).unlink(missing_ok=True)
-    if (run / CHECKSUMS).is_file():
-        folder.set_status(COMPLETE if accepted else REJECTED)
-    if intact:  # or a file that was changed would be among them from now on
-        folder.write_checksums()

@@ -22,7 +22,7 @@ from roadsense.convoy.trace import EpisodeTrace, hazard_happened
 from roadsense.convoy.world import NEVER, EndReason, HazardKind
 from roadsense.errors import UsageError
 from roadsense.espnow.params import RadioParams
-from roadsense.evaluation.evaluate import EpisodeList, EvaluationConfig, find_policy, open_worlds
+from roadsense.evaluation.evaluate import EpisodeList, EvaluationConfig, ListConfig, find_policy, open_worlds
 from roadsense.evaluation.rollout import play_all
 from roadsense.evaluation.surrogates import time_to_collision
 from roadsense.files import write_text
@@ -34,24 +34,6 @@ SHOWN_TTC_S = 60.0
 """Longer times to collision are told as none [s]."""
 
 _TEMPLATE = "replay.html"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplayConfig:
-    """Which list of episodes the replayed one stands in; as in an evaluation."""
-
-    suite: str | None = None
-    """A suite by name or file, instead of a split of a dataset."""
-    dataset_dir: str | None = None
-    """Root of a dataset; None: the built-in scenarios."""
-    split: str = "eval"
-    """Which of its lists is walked."""
-    radio: str | None = None
-    """Radio parameters instead of the dataset's."""
-    engine: str = "sumo"
-    """Who moves the cars: ``sumo`` (the reference), ``native``, ``auto`` or ``traci``."""
-    max_peers: int | None = None
-    """Cars that a world has room for beside V001; None: as many as the scenarios list."""
 
 
 def read_address(episode: str) -> tuple[str, int]:
@@ -81,7 +63,7 @@ class Replayed:
     radio: RadioParams
 
 
-def play_again(episode: str, config: ReplayConfig) -> Replayed:
+def play_again(episode: str, config: ListConfig) -> Replayed:
     """Plays an episode of an evaluation's list.
 
     Args:
@@ -119,7 +101,7 @@ def play_again(episode: str, config: ReplayConfig) -> Replayed:
     )  # fmt: skip
 
 
-def replay(episode: str, config: ReplayConfig, html: Path) -> EpisodeTrace:
+def replay(episode: str, config: ListConfig, html: Path) -> EpisodeTrace:
     """Plays an episode of an evaluation's list again and writes its page.
 
     Args:

@@ -65,18 +65,29 @@ def write_report(run: Path, config: ReportConfig) -> Path:
     refuse_unwritable(target)
     with folder.locked():
         changed = _changed(folder)
-        found = read_run(run)
-        earlier = read_run(config.against.resolve()) if config.against is not None else None
-        if changed:
-            found.problems.insert(0, f"Do not trust this run: {changed}")
-        worst = worst_episodes(found, config.replays or 10)
-        problems = write_replays(found, worst) if config.replays else None
-        write_text(target, page(found, earlier, worst_table(worst, problems)))
+        make_report(folder, config, changed)
         if changed:
             print(f"roadsense: {changed} The checksums were left as they are.", file=sys.stderr)
         elif (run / CHECKSUMS).is_file():
             folder.write_checksums()
     return target
+
+
+def make_report(folder: RunFolder, config: ReportConfig, changed: str = "") -> None:
+    """Writes the page and its replays into a run that nobody else works in.
+
+    Args:
+        folder: of the run.
+        config: what is shown beside it.
+        changed: which file is not as it was packaged; empty: none.
+    """
+    found = read_run(folder.path)
+    earlier = read_run(config.against.resolve()) if config.against is not None else None
+    if changed:
+        found.problems.insert(0, f"Do not trust this run: {changed}")
+    worst = worst_episodes(found, config.replays or 10)
+    problems = write_replays(found, worst) if config.replays else None
+    write_text(folder.path / REPORT_NAME, page(found, earlier, worst_table(worst, problems)))
 
 
 def _changed(folder: RunFolder) -> str:

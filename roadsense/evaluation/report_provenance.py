@@ -13,9 +13,9 @@ _MOST_RADIOS = 8
 
 def provenance(run: RunRecord) -> Markup:
     """What the run and its verdict were made from."""
-    pairs: list[tuple[str, object]] = [("run", run.path.name), ("status", run.texts["STATUS"] or "none")]
-    if run.texts["command.txt"]:
-        pairs.append(("command", run.texts["command.txt"]))
+    pairs: list[tuple[str, object]] = [("run", run.path.name)]
+    if run.command:
+        pairs.append(("command", run.command))
     config, manifest = run.records["config.json"], run.records["manifest.json"]
     pairs += [(name, config[name]) for name in ("seed", "preset", "dataset_id") if name in config]
     pairs += [(f"dataset {name}", manifest[name]) for name in ("dataset_id", "seed", "git_commit") if name in manifest]

@@ -58,7 +58,8 @@ class RunRecord:
     suites: dict[str, SuiteResult] = field(default_factory=dict)
     training: dict[str, list[float]] = field(default_factory=dict)
     """Columns of ``training.csv``, whatever they are."""
-    texts: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+    """With which it was begun."""
     problems: list[str] = field(default_factory=list)
     """What could not be read, a sentence each."""
 
@@ -85,9 +86,8 @@ def read_run(path: Path) -> RunRecord:
             rows = []
         run.suites[file.stem] = SuiteResult(file.stem, document, rows)
     run.training = _columns(path / "training.csv")
-    for name in ("STATUS", "command.txt"):
-        file = path / name
-        run.texts[name] = file.read_bytes().decode("utf-8", "replace").strip() if file.is_file() else ""
+    command = path / "command.txt"
+    run.command = command.read_bytes().decode("utf-8", "replace").strip() if command.is_file() else ""
     return run
 
 

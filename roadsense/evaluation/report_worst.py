@@ -9,9 +9,10 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from roadsense.errors import RoadsenseError
+from roadsense.evaluation.evaluate import ListConfig
 from roadsense.evaluation.journal import Row
 from roadsense.evaluation.metrics import measure
-from roadsense.evaluation.replay import ReplayConfig, replay
+from roadsense.evaluation.replay import replay
 from roadsense.evaluation.report_run import RunRecord, SuiteResult
 from roadsense.evaluation.report_text import Markup, missing, note, number, table, text
 
@@ -67,8 +68,9 @@ def write_replays(run: RunRecord, episodes: Sequence[Worst]) -> dict[str, str]:
 def _replay(run: Path, one: Worst) -> str:
     stated = one.suite.document.get("config") or {}
     try:
-        config = ReplayConfig(
+        config = ListConfig(
             suite=stated["suite"], engine=one.suite.document["engine"], max_peers=stated["max_peers"],
+            episodes_per_bucket=stated.get("episodes_per_bucket"),
         )  # fmt: skip
         trace = replay(f"{run}:{one.row.episode}", config, run / one.page)
     except RoadsenseError as error:

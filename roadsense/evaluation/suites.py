@@ -255,12 +255,21 @@ def suite_names() -> list[str]:
     return shipped("suites")
 
 
-def read_suite(name_or_path: str) -> Suite:
+def read_suite(name_or_path: str, episodes_per_bucket: int | None = None) -> Suite:
     """Reads a shipped suite by name, or any ``.yaml`` file by path, and writes its scenarios to a temporary folder.
+
+    Args:
+        name_or_path: of the suite.
+        episodes_per_bucket: at most so many episodes of each bucket, the first ones; it is another suite then, with
+            another digest. None: all it states.
 
     Raises:
         UsageError: no suite has that name, or a bucket has no scenario.
         ParamsError: the file does not parse or states something impossible.
         InputMismatchError: its scenarios are not those it states.
     """
-    return Suite(read_named(name_or_path, "suites", "suite", SuiteSpec), name_or_path)
+    spec = read_named(name_or_path, "suites", "suite", SuiteSpec)
+    if episodes_per_bucket is not None:
+        fewer = min(episodes_per_bucket, spec.episodes_per_bucket)
+        spec = spec.model_copy(update={"episodes_per_bucket": fewer})
+    return Suite(spec, name_or_path)

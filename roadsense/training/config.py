@@ -109,6 +109,9 @@ class TrainConfig:
     """Weight of samples in which the teacher brakes and the student brakes less."""
     dagger_gradients: int = 400
     """Minibatches of ``batch_size`` after each round of ``n_envs * n_steps`` steps."""
+    dagger_average: float = 0.999
+    """Share of the running mean of weights that stays with each gradient; the mean is the policy. 0: the last weights
+    are."""
     dagger_most_samples: int = 600_000
     """Samples kept; beyond it the oldest rounds are forgotten."""
 
@@ -148,6 +151,8 @@ class TrainConfig:
         if self.dagger_steps and self.control != "brake":
             told = f"the teacher of {self.algorithm} only brakes; take 'brake', or --config ppo"
             raise UsageError(f"control is {self.control!r}; {told}.")
+        average = self.dagger_average
+        _require("dagger_average", average, 0.0 <= average < 1.0, "from 0 to below 1")
         share = self.dagger_student_share
         _require("dagger_student_share", share, 0.0 <= share <= 1.0, "from 0 to 1")
         _require("dagger_margin_m", self.dagger_margin_m, 0.0 <= self.dagger_margin_m <= 100.0, "from 0 to 100")

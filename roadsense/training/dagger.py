@@ -4,12 +4,15 @@ Ross, Gordon and Bagnell, "A Reduction of Imitation Learning and Structured Pred
 (2011). A training is a chain of rounds. Each begins new episodes in all worlds, drives them for ``n_steps``, adds what
 was seen, with the teacher's demand beside it, to the experience so far, and fits the student to samples of all of it.
 A round depends on nothing but the checkpoint before it and the experience, so a training that goes on there gives
-the same bits.
+the same bits. The policy is not the last weights but their running mean (Polyak and Juditsky, "Acceleration of
+Stochastic Approximation by Averaging", 1992): the last ones jump from one minibatch to the next.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +29,7 @@ from roadsense.policies.runtime import DeepSetsPolicy
 from roadsense.policies.signature import Signature
 from roadsense.randomness import Purpose, generator
 from roadsense.training.config import TrainConfig
-from roadsense.training.model import AnyPPO, actor_tensors, decided_mean
+from roadsense.training.model import AnyPPO, actor_parameters, actor_tensors, decided_mean
 from roadsense.training.teacher import Teacher, TeacherConfig
 from roadsense.training.vec_env import ConvoyVecEnv
 
@@ -85,6 +88,55 @@ class RoundFigures(NamedTuple):
     student_collisions: float
     """Share of them that ended in a collision, NaN without one."""
     learning_rate: float
+    explained_variance: float
+    """Share of the variance of the teacher's actions that the student's explain, before it learned from them."""
+
+
+_WARMING = 10
+"""The running mean begins as the mean of all weights so far: after n gradients at most n / (n + 10) of it stays."""
+
+
+class Average:
+    """The running mean of an actor's weights.
+
+    Args:
+        model: whose actor it follows.
+        decay: share that stays with each step.
+    """
+
+    def __init__(self, model: AnyPPO, decay: float) -> None:
+        self._model, self._decay = model, decay
+        self._mean = [parameter.detach().clone() for parameter in actor_parameters(model)]
+
+    def step(self, steps_before: int) -> None:
+        """Takes the model's weights in, after so many steps."""
+        stays = min(self._decay, steps_before / (steps_before + _WARMING))
+        torch._foreach_lerp_(self._mean, self._current(), 1.0 - stays)
+
+    def settle(self) -> None:
+        """Makes the mean the model's weights."""
+        torch._foreach_copy_(self._current(), self._mean)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The model's weights are the mean meanwhile."""
+        kept = [parameter.clone() for parameter in self._current()]
+        self.settle()
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(self._current(), kept)
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """For a checkpoint."""
+        return {f"mean.{place}": tensor.numpy() for place, tensor in enumerate(self._mean)}
+
+    def restore(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        """Takes over those of a checkpoint."""
+        self._mean = [torch.from_numpy(arrays[f"mean.{place}"]) for place in range(len(self._mean))]
+
+    def _current(self) -> list[Tensor]:
+        return [parameter.detach() for parameter in actor_parameters(self._model)]
 
 
 class Imitation:
@@ -95,6 +147,9 @@ class Imitation:
         env: worlds to drive in, with rewards as they are.
         model: whose actor is the student; its optimiser is used.
         folder: where experience is kept beside the checkpoints.
+
+    Attributes:
+        average: of the student's weights; the policy.
     """
 
     def __init__(self, config: TrainConfig, env: ConvoyVecEnv, model: AnyPPO, folder: Path) -> None:
@@ -106,22 +161,27 @@ class Imitation:
             )
         )  # fmt: skip
         self.experience = Experience(config, env.worlds.config.num_rows)
+        self.average = Average(model, config.dagger_average)
         self._saved = 0
 
     def round(self) -> RoundFigures:
         """Drives, asks the teacher, learns."""
-        rewards, collisions = self._drive()
+        rewards, collisions, explained = self._drive()
+        number, gradients = self.experience.rounds, self.config.dagger_gradients
         self.experience.rounds += 1
-        rate = self._rate(self.experience.rounds - 1)
-        loss = self._fit(self.experience.rounds - 1, rate, self.config.dagger_gradients)
+        rate = self._rate(number)
+        losses = 0.0
+        for place, loss in enumerate(self._fit(number, rate, gradients)):
+            self.average.step(number * gradients + place)
+            losses += loss
         self.model.num_timesteps += self.experience.round_size
-        return RoundFigures(loss, rewards, collisions, rate)
+        return RoundFigures(losses / gradients, rewards, collisions, rate, explained)
 
     def remind(self) -> float:
         """Fits the student to some of the experience between two updates of PPO; returns the mean loss."""
         config, group = self.config, self.model.policy.optimizer.param_groups[0]
         number = self.model.num_timesteps // self.experience.round_size
-        return self._fit(number, group["lr"], config.reminders)
+        return float(np.mean(list(self._fit(number, group["lr"], config.reminders))))
 
     def _rate(self, number: int) -> float:
         share = number / max(1, self.config.dagger_rounds - 1)
@@ -132,10 +192,16 @@ class Imitation:
         return DeepSetsPolicy("student", Signature.of(tensors, self.config.widths, self.config.control,
                                                       self.config.messages_per_peer), tensors)  # fmt: skip
 
-    def _drive(self) -> tuple[float, float]:
-        """Fills the next round of the experience; the first one is the teacher's alone."""
+    def _drive(self) -> tuple[float, float, float]:
+        """Fills the next round of the experience; the first one is the teacher's alone.
+
+        Returns:
+            Of the episodes that the student ended: mean return and share of collisions; and the explained variance.
+        """
         config, env, worlds = self.config, self.env, self.env.worlds
-        truth, student = Truth(worlds.records, worlds.traffic.state, worlds.emulator.state), self._student()
+        truth = Truth(worlds.records, worlds.traffic.state, worlds.emulator.state)
+        with self.average.in_place():
+            student = self._student()
         driven = np.arange(env.num_envs) < round(config.dagger_student_share * env.num_envs)
         driven &= self.experience.rounds > 0
         kept = {
@@ -146,6 +212,7 @@ class Imitation:
         env.reset()
         began = np.ones(env.num_envs, np.bool_)
         rewards, collisions = [], []
+        decided = np.zeros((config.n_steps, env.num_envs))
         for step in range(config.n_steps):
             if began.any():
                 self.teacher.reset(began, np.array(env.player.seeds, np.uint64))
@@ -153,20 +220,23 @@ class Imitation:
             for name, array in worlds.observation._asdict().items():
                 kept[name][step] = array
             kept["told"][step] = told
-            actions = np.where(driven, student.act(worlds.observation), told)
+            decided[step] = student.act(worlds.observation)
+            actions = np.where(driven, decided[step], told)
             _, _, began, infos = env.step(actions[:, None])
             for world in np.flatnonzero(began & driven).tolist():
                 rewards.append(infos[world]["episode"]["r"])
                 collisions.append(infos[world]["episode"]["collision"])
-        return (float(np.mean(rewards)), float(np.mean(collisions))) if rewards else (np.nan, np.nan)
+        varied = float(kept["told"].var())
+        explained = 1.0 - float((kept["told"] - decided).var()) / varied if varied > 0.0 else np.nan
+        ended = (float(np.mean(rewards)), float(np.mean(collisions))) if rewards else (np.nan, np.nan)
+        return *ended, explained
 
-    def _fit(self, number: int, rate: float, gradients: int) -> float:
-        """Fits the student to minibatches of all samples; returns the mean loss."""
+    def _fit(self, number: int, rate: float, gradients: int) -> Iterator[float]:
+        """Fits the student to minibatches of all samples; yields the loss after each."""
         config, optimizer = self.config, self.model.policy.optimizer
         for group in optimizer.param_groups:
             group["lr"] = rate
         draws = generator(config.seed, Purpose.LEARNING, number)
-        losses = 0.0
         for _ in range(gradients):
             seen, told = self.experience.drawn(draws.integers(self.experience.size, size=config.batch_size))
             loss = imitation_loss(
@@ -177,8 +247,7 @@ class Imitation:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.policy.parameters(), config.max_grad_norm)
             optimizer.step()
-            losses += float(loss.detach())
-        return losses / gradients
+            yield float(loss.detach())
 
     # ---------------------------------------------------------------- checkpoints
 

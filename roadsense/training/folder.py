@@ -21,6 +21,9 @@ MODEL_NAME = "model.zip"
 RESULT_NAME = "training.json"
 INPUTS = ("dataset_digest", "radio_digest", "eval_dataset_digest", "eval_radio_digest")
 """Keys of the digests of what a training comes from, in its result and in its checkpoints."""
+EXPLAINED = ("explained_variance", "imitation_explained_variance")
+"""Columns of the shares of variance that were explained: of returns by the critic, of the teacher's actions by the
+student on what it had not learned from yet."""
 
 
 def write_policy(run_dir: Path, model: AnyPPO, config: TrainConfig) -> Signature:

@@ -33,6 +33,7 @@ COLUMNS = {
     "learning_rate": "train/learning_rate",
     "reward_scale": "rollout/reward_scale",
     "imitation_loss": "train/imitation_loss",
+    "imitation_explained_variance": "train/imitation_explained_variance",
 }
 """Columns of ``training.csv`` and the figures of Stable-Baselines3 they hold; episodes are the last hundred.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -21,10 +22,19 @@ from roadsense.progress import progress_bar
 from roadsense.runs import canonical_digest, made_with
 from roadsense.traffic.engines import choose_engine
 from roadsense.training.callbacks import AnnealNoise, Every, ShowProgress
-from roadsense.training.checkpoints import BEST, LAST, read_facts, restore_model, save_checkpoint
+from roadsense.training.checkpoints import BEST, LAST, read_arrays, read_facts, restore_model, save_checkpoint
 from roadsense.training.config import TrainConfig
 from roadsense.training.dagger import Imitation
-from roadsense.training.folder import INPUTS, MODEL_NAME, RESULT_NAME, earlier_state, json_number, summary, write_policy
+from roadsense.training.folder import (
+    EXPLAINED,
+    INPUTS,
+    MODEL_NAME,
+    RESULT_NAME,
+    earlier_state,
+    json_number,
+    summary,
+    write_policy,
+)
 from roadsense.training.log import LOG_NAME, TENSORBOARD_DIR, UpdateLog, open_logger
 from roadsense.training.model import AnyPPO, actor_tensors, build_model, refuse_not_finite
 from roadsense.training.reward_scale import RewardScale
@@ -77,7 +87,9 @@ class _Training:
     def save_last(self) -> None:
         if self.imitation is not None:
             self.imitation.save()
-        save_checkpoint(self.run_dir / LAST, self.model, self.facts())
+        save_checkpoint(
+            self.run_dir / LAST, self.model, self.facts(), self.imitation.average.arrays() if self.imitation else None
+        )
         if self.imitation is not None:
             self.imitation.forget()
 
@@ -88,9 +100,17 @@ class _Training:
 
     def validate(self) -> None:
         """Judges the deterministic policy and keeps it if it is the best so far."""
-        steps = self.model.num_timesteps
-        if self.validations and self.validations[-1]["timesteps"] == steps:
+        if self.validations and self.validations[-1]["timesteps"] == self.model.num_timesteps:
             return
+        with self._policy_in_place():
+            self._validate(self.model.num_timesteps)
+
+    def _policy_in_place(self) -> contextlib.AbstractContextManager[None]:
+        """The model's weights are the policy's meanwhile; of DAgger, the mean."""
+        imitates = self.imitation is not None and (self.imitates or self.config.algorithm == "dagger")
+        return self.imitation.average.in_place() if self.imitation and imitates else contextlib.nullcontext()
+
+    def _validate(self, steps: int) -> None:
         tensors = actor_tensors(self.model)
         signature = Signature.of(tensors, self.config.widths, self.config.control, self.config.messages_per_peer)
         found = validate(self.val_player, self.config.eval_episodes, tensors, signature, steps)
@@ -112,6 +132,7 @@ class _Training:
         if self.imitation is not None:
             steps = min(self.model.num_timesteps, self.config.dagger_steps)
             self.imitation.restore(steps // self.imitation.experience.round_size)
+            self.imitation.average.restore(read_arrays(path))
         if facts["reward_scale"] is not None:
             self._explore_at_last()
             assert self.env.scale is not None
@@ -161,6 +182,7 @@ class _Training:
                     ("rollout/ep_rew_mean", found.student_reward),
                     ("rollout/collision_share", found.student_collisions),
                     ("train/imitation_loss", found.loss),
+                    ("train/imitation_explained_variance", found.explained_variance),
                     ("train/learning_rate", found.learning_rate),
                 ):
                     model.logger.record(name, value)
@@ -182,16 +204,21 @@ class _Training:
     def stop(self) -> None:
         """Leaves what is there in the run folder; a round of DAgger that was begun is done again."""
         if self.imitates:
-            facts = read_facts(self.run_dir / LAST)
-            restore_model(self.run_dir / LAST, self.model)
-            self.model.num_timesteps = int(facts["timesteps"])
+            assert self.imitation is not None
+            last = self.run_dir / LAST
+            restore_model(last, self.model)
+            self.imitation.average.restore(read_arrays(last))
+            self.model.num_timesteps = int(read_facts(last)["timesteps"])
         else:
             self.save_last()
-        write_policy(self.run_dir, self.model, self.config)
+        with self._policy_in_place():
+            write_policy(self.run_dir, self.model, self.config)
 
     def _reinforce(self, progress: bool, extra: BaseCallback | None) -> None:
         config, model = self.config, self.model
         if self.env.scale is None:
+            assert self.imitation is not None
+            self.imitation.average.settle()
             self._explore_at_last()
             model.policy.optimizer.state.clear()
             self._seed_here()
@@ -226,7 +253,6 @@ class _Training:
         except OSError as error:
             raise cannot_write(self.run_dir / MODEL_NAME, error) from None
         signature = write_policy(self.run_dir, self.model, self.config)
-        explained = [row["explained_variance"] for row in rows]
         result = {
             "finished": True,
             **{key: facts[key] for key in ("config", "made_with", *INPUTS, "timesteps", "resumed_at", "validations")},
@@ -234,9 +260,9 @@ class _Training:
             "weights_digest": signature.weights_digest,
             "seconds": round(self.updates.seconds, 2),
             "steps_per_s": round(facts["timesteps"] / self.updates.seconds, 1),
-            "explained_variance": summary(explained),
+            **{name: summary([row[name] for row in rows]) for name in EXPLAINED},
             "curve": {name: [json_number(row[name]) for row in rows]
-                      for name in ("timesteps", "episode_reward", "collision_share", "explained_variance",
+                      for name in ("timesteps", "episode_reward", "collision_share", *EXPLAINED,
                                    "approx_kl", "noise_std", "steps_per_s", "imitation_loss")},
         }  # fmt: skip
         write_json(self.run_dir / RESULT_NAME, result)

@@ -13,9 +13,9 @@ from roadsense.convoy.observation import PEER_FEATURES
 from roadsense.convoy.picture import MAX_FRAMES
 from roadsense.convoy.player import Player
 from roadsense.errors import EXIT_OK, EXIT_USAGE, UsageError
-from roadsense.evaluation.evaluate import EvaluationConfig, evaluate
+from roadsense.evaluation.evaluate import EvaluationConfig, ListConfig, evaluate
 from roadsense.evaluation.metrics import measure
-from roadsense.evaluation.replay import ReplayConfig, document, page, play_again, read_address, replay
+from roadsense.evaluation.replay import document, page, play_again, read_address, replay
 from roadsense.evaluation.rollout import episodes_of, play_all
 from roadsense.policies.baselines import make_baseline
 
@@ -23,7 +23,7 @@ from ..browser import chromium
 from ..policies.networks import random_actor, write_run
 from .test_suites import file_of
 
-CONFIG = ReplayConfig(engine="native")
+CONFIG = ListConfig(engine="native")
 NUMBER = 2
 """An episode of the built-in list in which a car brakes hard and nobody helps."""
 
@@ -368,7 +368,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser, file, dark):
 
 
 def test_an_episode_of_a_suite_is_the_one_that_was_counted(tmp_path):
-    config = ReplayConfig(suite=file_of(tmp_path), engine="native", max_peers=2)
+    config = ListConfig(suite=file_of(tmp_path), engine="native", max_peers=2)
     again = play_again("none:20", config)
     stated = EvaluationConfig(suite=config.suite, engine="native", max_peers=2)
     counted = evaluate([make_baseline("none")], stated, progress=False).rows[20]

@@ -1,6 +1,7 @@
 """The whole way, by the commands a user gives: scenarios, check, training, evaluation, export, package."""
 
 import csv
+import dataclasses
 import json
 import re
 import resource
@@ -14,6 +15,7 @@ import pytest
 
 from roadsense.cli import main
 from roadsense.manifest import read_dataset
+from roadsense.pipeline import PRESETS
 from roadsense.policies.baselines import BASELINES
 from roadsense.policies.runtime import load_policy
 from roadsense.runs import RunFolder
@@ -23,7 +25,8 @@ pytestmark = pytest.mark.usefixtures("require_sumo")
 FEW = ("--total-timesteps", "4096")
 CONTRACT = {
     "model.zip", "metrics.json", "manifest.json", "config.json", "policy.safetensors", "model.onnx", "signature.json",
-    "episodes.csv", "parity.json", "command.txt", "environment.json", "STATUS", "checksums.sha256",
+    "episodes.csv", "parity.json", "command.txt", "environment.json", "STATUS", "checksums.sha256", "gates.json",
+    "gates.txt", "suites", "report.html", "replays",
 }  # fmt: skip
 PIPELINE = ("pipeline", "--seed", "3", "--preset", "quick", *FEW)
 
@@ -118,7 +121,7 @@ def test_a_run_leaves_its_evidence(finished):
     folder, done = finished
     run = the_run(folder)
     assert {file.name for file in run.iterdir()} >= CONTRACT
-    assert (run / "STATUS").read_text() == "complete\n"
+    assert (run / "STATUS").read_text() == "rejected\n"  # and still the exit code is 0: quick is to see that all works
     assert done.stdout.splitlines()[-1] == f"runs/{run.name}"
     assert (run / "command.txt").read_text() == f"roadsense {' '.join(PIPELINE)}\n"
     subprocess.run(["sha256sum", "--quiet", "-c", "checksums.sha256"], cwd=run, check=True)
@@ -154,6 +157,32 @@ def test_a_run_states_its_figures_with_their_provenance(finished):
     assert parity["observations"] > 1000
 
 
+def test_a_run_is_judged_and_shown(finished):
+    """On few episodes of every bucket, which its gates say is too few."""
+    run = the_run(finished[0])
+    found = json.loads((run / "gates.json").read_text())
+    assert found["accepted"] is False
+    verdicts = {f"{one['group']}: {one['name']}": one for one in found["verdicts"]}
+    assert verdicts["integrity: files are those that were packaged"]["passed"]
+    assert verdicts["coverage: every bucket of matrix has its hazards"]["n"] == 432
+    safety = verdicts["safety: collisions in hazards, upper bound"]
+    assert safety["n"] == 216 and "at least 3000 are needed" in safety["why"]
+    assert json.loads((run / "suites" / "matrix.json").read_text())["config"]["episodes_per_bucket"] == 1
+    recorded = json.loads((run / "progress.json").read_text())["gate"]
+    assert recorded["accepted"] is False and "safety: collisions in hazards, upper bound" in recorded["failed"]
+    page = (run / "report.html").read_text()
+    assert "<b>rejected</b>" in page and page.count(">replay</a>") == 2 == len(list((run / "replays").iterdir()))
+    assert "comes out otherwise" not in page
+    assert (run / "gates.txt").read_text() in finished[1].stdout
+
+
+def test_a_rejected_run_is_exit_code_3_where_it_must_not_be(finished, monkeypatch, capsys):
+    monkeypatch.chdir(finished[0])
+    monkeypatch.setitem(PRESETS, "quick", dataclasses.replace(PRESETS["quick"], may_be_rejected=False))
+    assert main([*PIPELINE]) == 3
+    assert "is rejected already" in capsys.readouterr().err
+
+
 def test_a_finished_run_says_where_it_is(finished):
     folder, first = finished
     run = the_run(folder)
@@ -161,7 +190,7 @@ def test_a_finished_run_says_where_it_is(finished):
     again = roadsense(folder, *PIPELINE)
     assert again.returncode == 0
     assert again.stdout == first.stdout
-    assert f"{run.relative_to(folder)} is complete already" in again.stderr
+    assert f"{run.relative_to(folder)} is rejected already" in again.stderr
     assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
 
 
@@ -187,9 +216,9 @@ def test_going_on_at_another_commit_is_said_and_recorded_stage_by_stage(finished
         begun = stages["generate"]["made_with"]["git_commit"]
         assert f"begun at commit {begun[:12]}, goes on at dddddddddddd" in capsys.readouterr().err
         found = json.loads((run / "progress.json").read_text())
-        assert [facts["made_with"]["git_commit"] for facts in found.values()] == [begun] * 5 + ["d" * 40]
+        assert [facts["made_with"]["git_commit"] for facts in found.values()] == [begun] * 7 + ["d" * 40]
         assert main([*PIPELINE]) == 0
-        assert f"is complete already, made at commit {begun[:12]} and dddddddddddd" in capsys.readouterr().err
+        assert f"is rejected already, made at commit {begun[:12]} and dddddddddddd" in capsys.readouterr().err
     finally:
         for name, whole in kept.items():
             (run / name).write_bytes(whole)
@@ -244,9 +273,9 @@ def test_a_stopped_and_a_killed_run_go_on_where_they_were(tmp_path):
 
     last = roadsense(tmp_path, *PIPELINE, "--total-timesteps", "8192")
     assert last.returncode == 0, last.stderr
-    assert "[3/6] train: done before" in last.stderr
+    assert "[3/8] train: done before" in last.stderr
     assert json.loads((run / "training.json").read_text()) == trained
-    assert (run / "STATUS").read_text() == "complete\n"
+    assert (run / "STATUS").read_text() == "rejected\n"
     subprocess.run(["sha256sum", "--quiet", "-c", "checksums.sha256"], cwd=run, check=True)
 
 
@@ -254,7 +283,7 @@ def test_a_dry_run_verifies_everything_and_writes_nothing(tmp_path):
     shown = roadsense(tmp_path, *PIPELINE, "--dry-run")
     assert shown.returncode == 0
     assert [line.split()[0] for line in shown.stdout.splitlines()] == [
-        "generate", "check", "train", "evaluate", "export", "package",
+        "generate", "check", "train", "evaluate", "export", "package", "gate", "report",
     ]  # fmt: skip
     assert "4096 steps" in shown.stdout
     assert list(tmp_path.iterdir()) == []
@@ -265,6 +294,7 @@ def test_a_dry_run_verifies_everything_and_writes_nothing(tmp_path):
     [
         (("--base-scenarios", "straight", "nowhere"), 2, "'nowhere' is neither a shipped one nor a directory"),
         (("--emulator-params", "nowhere.json"), 1, "nowhere.json: cannot be read (No such file or directory)"),
+        (("--gates", "strict"), 2, "list of gates 'strict' is unknown"),
         (("--preset", "quik"), 2, "preset 'quik' is unknown; did you mean 'quick'?"),
         (("--run-id", "../up"), 2, "run id '../up' is not usable"),
         (("--runs", "x"), 2, "has no option '--runs'; did you mean '--runs-dir'?"),

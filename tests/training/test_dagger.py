@@ -17,7 +17,7 @@ from roadsense.policies.runtime import load_policy
 from roadsense.policies.signature import weights_digest
 from roadsense.training.checkpoints import LAST, read_facts
 from roadsense.training.config import TrainConfig
-from roadsense.training.dagger import Imitation, imitation_loss
+from roadsense.training.dagger import Average, Imitation, imitation_loss
 from roadsense.training.model import actor_tensors, build_model
 from roadsense.training.sb3 import train
 from roadsense.training.vec_env import ConvoyVecEnv
@@ -147,6 +147,7 @@ def test_half_of_the_worlds_are_the_students_from_the_second_round_on(lesson):
     step, lesson.env.step = lesson.env.step, note
     lesson.model.policy.action_net.weight.data.zero_()
     lesson.model.policy.action_net.bias.data.fill_(0.03)  # a request inside of the dead band, which no teacher makes
+    lesson.average.step(0)
     lesson._drive()
     assert not any((actions == np.float32(0.03)).any() for _, actions in driven)
     lesson.experience.rounds, driven[:] = 1, []
@@ -161,6 +162,41 @@ def test_the_loss_is_that_of_the_clipped_action_and_dear_where_the_teacher_brake
     apart = [float(imitation_loss(d[None], t[None], -0.1, 4.0, 8.0)) for d, t in zip(decided, told, strict=True)]
     assert apart == pytest.approx([0.0, 0.04, 8 * 0.04, 4 * 0.16, 0.0, 8 * 0.04])
     assert float(imitation_loss(decided, told, -0.1, 4.0, 8.0)) == pytest.approx(np.mean(apart))
+
+
+def test_the_policy_is_the_running_mean_of_weights(trained, tmp_path, lesson):
+    bias, seen = lesson.model.policy.action_net.bias.data, []
+    average = Average(lesson.model, 0.5)
+    for step, value in enumerate((8.0, 4.0, 2.0)):  # 0, 1/11 and 1/6 of the mean stay
+        bias.fill_(value)
+        average.step(step)
+        with average.in_place():
+            seen.append(float(bias))
+        assert float(bias) == value
+    second = 8.0 / 11.0 + 4.0 * 10.0 / 11.0
+    assert seen == pytest.approx([8.0, second, second / 6.0 + 2.0 * 5.0 / 6.0])
+    average.step(10**6)
+    average.settle()
+    assert float(bias) == pytest.approx((seen[-1] + 2.0) / 2.0)
+
+    config, result = trained
+    last = weights_digest(actor_tensors(PPO.load(Path(config.run_dir) / LAST, device="cpu")))
+    assert last != result["weights_digest"]
+    plain = train(into(tmp_path / "plain", dagger_average=0.0, eval_every=10**6), progress=False)
+    last = weights_digest(actor_tensors(PPO.load(tmp_path / "plain" / LAST, device="cpu")))
+    assert last == plain["weights_digest"]
+
+
+def test_what_the_student_explains_is_judged_before_it_learns(lesson):
+    """A student that decides as the teacher does explains all, one that never brakes nothing."""
+    *_, explained = lesson._drive()
+    assert explained == pytest.approx(0.0, abs=0.05)
+    lesson.teacher.act = lambda observed, truth: lesson._student().act(observed)
+    lesson.model.policy.action_net.weight.data.mul_(3.0)
+    lesson.model.policy.action_net.bias.data.fill_(0.4)
+    lesson.average.step(0)
+    *_, explained = lesson._drive()
+    assert explained == pytest.approx(1.0)
 
 
 def test_a_short_training_brakes_where_the_teacher_does(tmp_path):
@@ -186,6 +222,7 @@ def test_a_short_training_brakes_where_the_teacher_does(tmp_path):
         ({"control": "acceleration"}, "control is 'acceleration'; the teacher of dagger only brakes"),
         ({"dagger_student_share": 1.5}, r"dagger_student_share is 1\.5; it must be from 0 to 1"),
         ({"dagger_margin_m": -1.0}, r"dagger_margin_m is -1\.0; it must be from 0 to 100"),
+        ({"dagger_average": 1.0}, r"dagger_average is 1\.0; it must be from 0 to below 1"),
         ({"dagger_gradients": 0}, "dagger_gradients is 0; it must be at least 1"),
         ({"dagger_braking_weight": 0.0}, r"dagger_braking_weight is 0\.0; it must be above 0"),
         ({"algorithm": "dagger+ppo", "dagger_timesteps": 4000}, "dagger_timesteps is 4000; it must be at least 1 and"),
@@ -223,7 +260,7 @@ def test_ppo_goes_on_from_the_student_whose_critic_learns_alone_at_first(tmp_pat
     """Weights after DAgger are those of DAgger alone, stay so while the critic warms up, and move after that."""
     alone = into(tmp_path / "alone", total_timesteps=2000)
     train(alone, progress=False)
-    student = weights_digest(actor_tensors(PPO.load(Path(alone.run_dir) / LAST, device="cpu")))
+    student = load_policy(alone.run_dir).signature.weights_digest
     seen = {}
 
     def look(model):
