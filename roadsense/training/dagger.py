@@ -199,9 +199,7 @@ class Imitation:
             Of the episodes that the student ended: mean return and share of collisions; and the explained variance.
         """
         config, env, worlds = self.config, self.env, self.env.worlds
-        truth = Truth(worlds.records, worlds.traffic.state, worlds.emulator.state)
-        with self.average.in_place():
-            student = self._student()
+        truth, student = Truth(worlds.records, worlds.traffic.state, worlds.emulator.state), self._student()
         driven = np.arange(env.num_envs) < round(config.dagger_student_share * env.num_envs)
         driven &= self.experience.rounds > 0
         kept = {

@@ -1,0 +1,7 @@
+"""``python -m roadsense`` is the command line."""
+
+import sys
+
+from roadsense.cli import main
+
+sys.exit(main())
