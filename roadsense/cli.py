@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -333,7 +334,16 @@ def _usage() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb and returns its exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who read the output has gone, as head does; nothing is left to say to him
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+
+
+def _run(given: list[str]) -> int:
     if not given or given[0] in ("-h", "--help"):
         print(_usage(), file=sys.stdout if given else sys.stderr)
         return EXIT_OK if given else EXIT_USAGE
@@ -354,11 +364,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"roadsense: {missing(error.name)}", file=sys.stderr)
         return EXIT_ERROR
+    except BrokenPipeError:
+        raise
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         print(f"roadsense: {place}{error.strerror or error}; free space or choose other folders.", file=sys.stderr)
         return EXIT_ERROR
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -80,7 +80,7 @@ def test_what_does_not_exist_is_a_usage_error_that_names_the_nearest(said, argum
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["evaluate"], "roadsense: evaluate: Missing from roadsense evaluate: --policy"),
+        (["evaluate"], "roadsense: evaluate: --policy needs the name or path of a policy, or several."),
         (
             ["train", "--seed", "abc"],
             "roadsense: train: --seed: invalid literal for int() with base 10: 'abc'; `roadsense",
@@ -155,7 +155,7 @@ def test_the_table_goes_to_stdout_and_the_figures_to_the_files(said, tmp_path):
 
 
 def test_the_program_hands_its_code_on_and_takes_underscores_in_options(tmp_path):
-    command = [sys.executable, "-m", "roadsense.cli", "evaluate", "--policy", "none", "--dataset_dir", str(tmp_path)]
+    command = [sys.executable, "-m", "roadsense", "evaluate", "--policy", "none", "--dataset_dir", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (EXIT_ERROR, "")
     assert last_line(done.stderr).startswith(f"roadsense: {tmp_path / 'manifest.json'}: no such file")
@@ -224,3 +224,13 @@ def test_too_little_room_is_found_before_anything_is_generated(said, tmp_path: P
         code, _, err = said("pipeline", "--preset", "quick", "--max-peers", "2", *where, *more)
         assert (code, err) == (EXIT_USAGE, "roadsense: max_peers is 2; scenarios are generated with up to 8 peers.\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_output_that_nobody_reads_any_more_is_no_traceback():
+    started = subprocess.Popen(
+        [sys.executable, "-m", "roadsense", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    started.stdout.close()
+    said = started.stderr.read()
+    assert started.wait(timeout=60) == 1
+    assert said == ""

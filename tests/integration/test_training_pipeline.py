@@ -33,7 +33,7 @@ PIPELINE = ("pipeline", "--seed", "3", "--preset", "quick", *FEW)
 
 def roadsense(folder, *arguments, **kwargs):
     """The command, as a process of its own in ``folder``."""
-    command = [sys.executable, "-m", "roadsense.cli", *arguments]
+    command = [sys.executable, "-m", "roadsense", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False, **kwargs)
 
 
@@ -41,7 +41,7 @@ def start(folder, *arguments):
     def heed_ctrl_c():
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell lets what it puts into the background ignore it
 
-    command = [sys.executable, "-m", "roadsense.cli", *arguments]
+    command = [sys.executable, "-m", "roadsense", *arguments]
     return subprocess.Popen(
         command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
     )

@@ -233,7 +233,7 @@ def test_a_broken_emulator_fails(what, tmp_path):
     assert source.count(right) == 1
     (copy / "espnow" / file).write_text(source.replace(right, wrong))
     done = subprocess.run(
-        [sys.executable, "-m", "roadsense.cli", "calibrate", "--verify", "convoy"],
+        [sys.executable, "-m", "roadsense", "calibrate", "--verify", "convoy"],
         env={**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
         cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
