@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -228,7 +229,8 @@ def test_too_little_room_is_found_before_anything_is_generated(said, tmp_path: P
 
 def test_output_that_nobody_reads_any_more_is_no_traceback():
     command = [sys.executable, "-m", "roadsense", "--help"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=buffered) as started:
         started.stdout.close()
         said = started.stderr.read()
     assert (started.returncode, said) == (1, "")
