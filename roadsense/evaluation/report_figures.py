@@ -13,7 +13,7 @@ from roadsense.evaluation.controls import SHUFFLED
 from roadsense.evaluation.journal import Row
 from roadsense.evaluation.report_run import SuiteResult
 from roadsense.evaluation.report_svg import Axis, Cell, Curve, Mark, curves, heat_map, intervals, nice_axis
-from roadsense.evaluation.report_text import Markup, bounded, element, missing, number, percent, proportion
+from roadsense.evaluation.report_text import Markup, bounded, counted, element, missing, number, percent, proportion
 from roadsense.statistics import CONFIDENCE, clopper_pearson
 
 _KNOWN = {"v2v_tuned": 1, "none": 2, "first_reception": 4, "oracle": 5, "v2v_rule": 6, "always_brake": 6, "idm": 5}
@@ -23,6 +23,9 @@ _SHARES = Axis(ticks=(0.0, 0.25, 0.5, 0.75, 1.0), name="collisions [%]", show=pe
 
 _BRAKES = Axis(ticks=(0.0, 0.1, 1.0, 10.0, 100.0), name="false brakes per calm km (stretched near 0)",
                stretch=lambda value: math.asinh(value / 0.05))  # fmt: skip
+
+_CHARTS = 6
+"""So many charts of one figure are shown without being asked for."""
 
 MOST_S = 3.0
 """Reactions are drawn up to here [s]."""
@@ -46,7 +49,7 @@ def _share(label: str, figure: Mapping[str, Any], colour: int) -> Mark:
 
 
 def radio_worth(suite: SuiteResult) -> Markup:
-    """Collision rates in hazards: a chart a policy, a line a radio."""
+    """Collision rates in hazards: a chart a policy, a line a radio; the charts of many policies are folded away."""
     charts = []
     for name, policy in suite.policies.items():
         marks = [
@@ -54,7 +57,11 @@ def radio_worth(suite: SuiteResult) -> Markup:
             for radio, found in policy["radios"].items()
         ]
         charts.append(intervals(name, marks, _SHARES))
-    return grid(charts)
+    shown, more = charts[:_CHARTS], charts[_CHARTS:]
+    if not more:
+        return grid(shown)
+    folded = element("details", element("summary", f"{counted(len(more), 'further baseline')}"), grid(more))
+    return Markup(grid(shown) + folded)
 
 
 def false_brakes(suites: Sequence[SuiteResult]) -> Markup:
