@@ -14,7 +14,7 @@ from roadsense.convoy.player import DEFAULT_RADIO
 from roadsense.convoy.source import BUILT_IN
 from roadsense.convoy.world import MAX_PEERS
 from roadsense.datasets.config import GenerateConfig
-from roadsense.errors import InputMismatchError, StoppedError, UsageError, nearest
+from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError, UsageError, nearest
 from roadsense.extras import require
 from roadsense.files import refuse_unwritable, write_json, write_text
 from roadsense.manifest import MANIFEST_NAME
@@ -42,7 +42,7 @@ class Preset:
     replays: int
     """Worst episodes that its report shows."""
     confirm: int
-    """Episodes of each policy and suite that are played once more on SUMO."""
+    """Episodes of each policy and list that are played once more on SUMO, where the native engine played them."""
     episodes_per_bucket: int | None = None
     """At most so many episodes of each bucket of the gates' suites; None: all they state."""
     may_be_rejected: bool = False
@@ -200,10 +200,12 @@ class Pipeline:
 
         policies = [load_policy(self.run.path, POLICY), *map(make_baseline, BASELINES)]
         asked = EvaluationConfig(
-            dataset_dir=str(self.dataset_dir), split="eval", episodes=self.sizes.episodes,
-            max_peers=self.config.max_peers,
+            dataset_dir=str(self.dataset_dir), split="eval", episodes=self.sizes.episodes, engine="auto",
+            confirm=self.sizes.confirm, max_peers=self.config.max_peers,
         )  # fmt: skip
         result = evaluate(policies, asked)
+        if result.problems:
+            raise RoadsenseError(result.problems[0])
         write_episodes(self.run.path / "episodes.csv", result.rows)
         shown = table(result.summaries)
         write_text(self.run.path / "table.txt", shown + "\n")
