@@ -165,8 +165,8 @@ def _evaluate(arguments: list[str]) -> int:
     if asked.out is not None:
         write_text(asked.out / "table.txt", shown + "\n")
         write_json(asked.out / "evaluation.json", result.document())
-    for problem in result.problems:
-        print(f"roadsense: {problem}", file=sys.stderr)
+    for said in [*result.remarks, *result.problems]:
+        print(f"roadsense: {said}", file=sys.stderr)
     return EXIT_ERROR if result.problems else EXIT_OK
 
 
@@ -235,7 +235,8 @@ class Export:
 def _export(arguments: list[str]) -> None:
     """Writes model.onnx into a run folder."""
     asked = _parse(Export, "export", arguments)
-    from roadsense.export.onnx import ONNX_NAME, export_onnx
+    from roadsense.export.onnx import export_onnx
+    from roadsense.policies.signature import ONNX_NAME
     from roadsense.runs import CHECKSUMS, RunFolder
 
     packaged = (asked.run / CHECKSUMS).is_file()
@@ -249,7 +250,7 @@ def _export(arguments: list[str]) -> None:
 def _gate(arguments: list[str]) -> int:
     """Judges a run: plays its suites, answers every gate, and writes the verdict into the run."""
     from roadsense.evaluation.gates import table
-    from roadsense.evaluation.promotion import GateConfig, judge_run
+    from roadsense.evaluation.promotion import GateConfig, accepted, judge_run
 
     @dataclass(frozen=True, kw_only=True)
     class Gate(GateConfig):
@@ -263,7 +264,7 @@ def _gate(arguments: list[str]) -> int:
     verdicts = judge_run(asked.run, config)
     print(table(verdicts))
     print(f"roadsense report {asked.run} shows it as one page", file=sys.stderr)
-    return EXIT_OK if all(verdict.passed for verdict in verdicts) else EXIT_GATE_FAILED
+    return EXIT_OK if accepted(verdicts) else EXIT_GATE_FAILED
 
 
 def _report(arguments: list[str]) -> None:

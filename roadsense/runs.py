@@ -237,7 +237,7 @@ class RunFolder:
         """Checks every listed file.
 
         Args:
-            but: names of files that may differ.
+            but: names of files that may differ, or of folders (ending in "/") all of whose files may.
 
         Raises:
             InputMismatchError: a file was changed or is missing; names it.
@@ -250,7 +250,7 @@ class RunFolder:
             if not separator or len(digest) != 64:
                 raise RoadsenseError(f"{listing}: is no list of checksums ({line[:40]!r}); {_MEND}.")
             file = self.path / name
-            if name in but:
+            if name in but or any(name.startswith(folder) for folder in but if folder.endswith("/")):
                 continue
             if not file.is_file() or file_digest(file) != digest:
                 raise InputMismatchError(f"{file}: is missing or has changed since the run was packaged.")

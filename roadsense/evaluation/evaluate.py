@@ -156,15 +156,33 @@ class Evaluation:
     @property
     def problems(self) -> list[str]:
         """What makes the evaluation worth nothing, a sentence each: empty buckets, engines that disagree."""
+        empty = [
+            f"bucket {bucket['bucket']} has no valid episode of {name}; the suite needs more of it."
+            for name, policy in self.policies.items()
+            for bucket in policy["buckets"]
+            if bucket["n"] == 0
+        ]
+        return [*empty, *self.disagreements]
+
+    @property
+    def disagreements(self) -> list[str]:
+        """Episodes that came out otherwise on SUMO, a sentence each."""
+        return [
+            f"episode {episode} of {name} comes out otherwise on SUMO; do not trust the other engine."
+            for name, policy in self.policies.items()
+            for episode in policy["confirmed"]["differing"]
+        ]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What has to be said of policies, a sentence each: episodes that one broke off, and those that are invalid."""
         found = []
         for name, policy in self.policies.items():
-            for bucket in policy["buckets"]:
-                if bucket["n"] == 0:
-                    found.append(
-                        f"bucket {bucket['bucket']} has no valid episode of {name}; the suite needs more of it."
-                    )
-            for episode in policy["confirmed"]["differing"]:
-                found.append(f"episode {episode} of {name} comes out otherwise on SUMO; do not trust the other engine.")
+            failed, invalid = policy["failed_episodes"], policy["invalid_episodes"]
+            if failed:
+                found.append(f"{name} broke off {len(failed)} episodes, which count as collisions; {failed[0]}.")
+            if invalid:
+                found.append(f"{invalid} episodes of {name} are invalid, for two peers touched; they count in nothing.")
         return found
 
 

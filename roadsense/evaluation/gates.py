@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from roadsense.comparison import McNemar, mcnemar, paired_bootstrap
-from roadsense.errors import ParamsError
+from roadsense.errors import ParamsError, nearest
 from roadsense.evaluation.evaluate import Evaluation
 from roadsense.evaluation.journal import Row
-from roadsense.evaluation.named import read_named
+from roadsense.evaluation.named import read_named, shipped
+from roadsense.evaluation.suites import Bucket, Suite
 from roadsense.evaluation.summary import summarise
+from roadsense.runs import canonical_digest
 from roadsense.statistics import CONFIDENCE, clopper_pearson
 
 RUN = "run"
@@ -23,6 +26,19 @@ RUN = "run"
 SIGNIFICANT = 0.05
 
 Check = Literal["integrity", "coverage", "set_laws", "learning", "parity", "latency"]
+
+_ALWAYS = {"group", "name"}
+_BOUNDS = {"at_least", "at_most"}
+_OF_EPISODES = {"suite", "policy", "radio", "where", "least_n"}
+_STATES = {
+    "check": {"check", *_BOUNDS},
+    "coverage": {"check", "suite"},
+    "figure": {"figure", "relative_to", "may_be_empty", *_BOUNDS, *_OF_EPISODES},
+    "fewer_collisions_than": {"fewer_collisions_than", "or_no_more_by", "with_less", *_OF_EPISODES},
+}
+"""What a gate of each kind may state beside its group and name."""
+
+_Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -34,6 +50,12 @@ class Other(_Strict):
 
     policy: str | None = None
     radio: str | None = None
+
+    @model_validator(mode="after")
+    def _is_another(self) -> Other:
+        if self.policy is None and self.radio is None:
+            raise ValueError("fewer_collisions_than states neither policy nor radio; state one")
+        return self
 
 
 class Gate(_Strict):
@@ -52,14 +74,14 @@ class Gate(_Strict):
     """Of a summary, by dotted keys."""
     relative_to: str | None = None
     """Policy whose figure it is divided by."""
-    at_least: float | None = None
-    at_most: float | None = None
-    least_n: Annotated[int, Field(ge=0)] = 1
-    """Fewest episodes that the figure may rest on."""
+    at_least: _Number | None = None
+    at_most: _Number | None = None
+    least_n: Annotated[int, Field(ge=1)] = 1
+    """Fewest episodes that must have been played, and that the figure may rest on."""
     may_be_empty: bool = False
-    """Passes where nothing shows the figure, as an impact speed without impacts."""
+    """Passes where no episode shows the figure, as an impact speed without impacts."""
     fewer_collisions_than: Other | None = None
-    or_no_more_by: float | None = None
+    or_no_more_by: _Number | None = None
     """Also passes where the collision rate is at most so much higher (upper bound) and ``with_less`` of a figure."""
     with_less: str | None = None
 
@@ -70,13 +92,41 @@ class Gate(_Strict):
             raise ValueError(
                 f"gate {self.name!r} states {sum(kinds)} of check, figure, fewer_collisions_than; state one"
             )
-        if self.figure is not None and (self.at_least is None) == (self.at_most is None):
+        kind = "check" if self.check else "figure" if self.figure else "fewer_collisions_than"
+        kind = "coverage" if self.check == "coverage" else kind
+        foreign = sorted(self.model_fields_set - _STATES[kind] - _ALWAYS)
+        if foreign:
+            raise ValueError(f"gate {self.name!r}: {foreign[0]} says nothing beside {kind}; leave it out")
+        bounded = kind == "figure" or self.check not in (None, "coverage", "integrity")
+        if bounded and (self.at_least is None) == (self.at_most is None):
             raise ValueError(f"gate {self.name!r}: state at_least or at_most, one of them")
-        if self.check is None and self.suite is None:
+        if kind != "check" and self.suite is None:
             raise ValueError(f"gate {self.name!r}: state the suite")
         if (self.or_no_more_by is None) != (self.with_less is None):
             raise ValueError(f"gate {self.name!r}: or_no_more_by and with_less belong together")
         return self
+
+    def verify(self, buckets: Sequence[Bucket]) -> None:
+        """Refuses a radio, an axis or a label that no bucket has.
+
+        Raises:
+            ParamsError: names it.
+        """
+        radios = {bucket.radio for bucket in buckets}
+        asked = [self.radio, self.fewer_collisions_than.radio if self.fewer_collisions_than is not None else None]
+        known = {(axis, str(label)) for bucket in buckets for axis, label in bucket.labels.items()}
+        for radio in asked:
+            if radio is not None and radio not in radios:
+                raise ParamsError(
+                    f"gate {self.name!r}: suite {self.suite} has no radio {radio!r}; {nearest(radio, radios)}"
+                )
+        for axis, label in self.where.items():
+            if (axis, str(label)) not in known:
+                there = sorted(f"{name}: {one}" for name, one in known)
+                raise ParamsError(
+                    f"gate {self.name!r}: suite {self.suite} has no bucket with {axis}: {label};"
+                    f" {nearest(f'{axis}: {label}', there)}"
+                )
 
     @property
     def policies(self) -> list[str]:
@@ -106,6 +156,35 @@ class GateSpec(_Strict):
     gates: Annotated[tuple[Gate, ...], Field(min_length=1)]
     shown: dict[str, tuple[str, ...]] = {}
     """Policies that play a suite too, for whoever looks at the run; no gate asks for them."""
+
+    @model_validator(mode="after")
+    def _suites_have_names_of_their_own(self) -> GateSpec:
+        stems = [Path(suite).stem for suite in self.needs()]
+        twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+        if twice:
+            raise ValueError(f"two suites are called {twice[0]!r}; rename one of the files")
+        return self
+
+    def verify(self, suites: Mapping[str, Suite]) -> None:
+        """Refuses what no suite has.
+
+        Args:
+            suites: those it needs, by the name that gates give them.
+
+        Raises:
+            ParamsError: a gate asks for a radio, an axis, a label or a figure that does not exist.
+        """
+        figures = summarise("", [])
+        for gate in self.gates:
+            for figure in filter(None, (gate.figure, gate.with_less)):
+                _picked(figures, figure, gate)
+            if gate.suite is not None:
+                gate.verify(suites[gate.suite].buckets)
+
+    @property
+    def digest(self) -> str:
+        """Of all it states."""
+        return canonical_digest(self.model_dump(mode="json"))
 
     def needs(self) -> dict[str, list[str]]:
         """The policies that must play each suite, the judged one first."""
@@ -141,6 +220,12 @@ def read_gates(name_or_path: str) -> GateSpec:
         ParamsError: the file does not parse or states something impossible.
     """
     return read_named(name_or_path, "gates", "list of gates", GateSpec)
+
+
+def shipped_gates(stated: Mapping[str, Any]) -> bool:
+    """Whether gates that a verdict names are, to the letter, those that ship under their name."""
+    name = stated.get("name")
+    return name in shipped("gates") and read_gates(str(name)).digest == stated.get("digest")
 
 
 class Judge:
@@ -189,68 +274,102 @@ class Judge:
         ]
         return [own[index] for index in wanted] if own else []
 
-    def _found(self, gate: Gate, policy: str) -> dict[str, Any]:
+    def _found(self, gate: Gate, figure: str, policy: str, radio: str | None) -> dict[str, Any]:
         """The figure as {value, low, high, n}."""
-        rows = self._rows(gate, policy, gate.radio)
-        node: Any = summarise(policy, [row.metrics for row in rows])
-        *parents, leaf = str(gate.figure).split(".")
-        for name in parents:
-            node = node.get(name) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or leaf not in node:
-            raise ParamsError(f"gate {gate.name!r}: there is no figure {gate.figure!r}; see the keys of a summary.")
-        beside = node if parents else {"n": len(rows)}
+        rows = self._rows(gate, policy, radio)
+        node, leaf = _picked(summarise(policy, [row.metrics for row in rows]), figure, gate)
+        beside = {"n": len(rows), **node}
         bounds = ("n",) if leaf == "count" else ("low", "high", "n")  # those that stand there are of the rate
         return {"value": node[leaf], "low": None, "high": None, **{key: beside.get(key) for key in bounds}}
 
     def _figure(self, gate: Gate) -> Verdict:
-        found = self._found(gate, gate.policy)
-        value, why = found["value"], ""
+        rows, figure = self._rows(gate, gate.policy, gate.radio), str(gate.figure)
+        found = self._found(gate, figure, gate.policy, gate.radio)
+        value, counted = found["value"], found["n"] or 0
         if gate.relative_to is not None:
-            unit = self._found(gate, gate.relative_to)["value"]
+            unit = self._found(gate, figure, gate.relative_to, gate.radio)["value"]
             value = value / unit if value is not None and unit else None
             found = {**found, "low": None, "high": None}
-        if (found["n"] or 0) < gate.least_n and not gate.may_be_empty:
-            why = f"rests on {found['n'] or 0} episodes, at least {gate.least_n} are needed"
-        elif not (value is None and gate.may_be_empty):
-            why = _outside(gate, value)
-        return Verdict(group=gate.group, name=gate.name, passed=not why, figure=str(gate.figure), value=value,
-                       low=found["low"], high=found["high"], n=found["n"], bound=gate.bound, why=why)  # fmt: skip
+        shows = len(rows) if gate.may_be_empty and not counted else counted
+        why = _too_few(shows, gate) or ("" if gate.may_be_empty and not counted else _outside(gate, value))
+        return Verdict(group=gate.group, name=gate.name, passed=not (why := why or _unsound(rows)), figure=figure,
+                       value=value, low=found["low"], high=found["high"], n=found["n"], bound=gate.bound,
+                       why=why)  # fmt: skip
 
     def _coverage(self, gate: Gate) -> Verdict:
         evaluation = self._evaluations[str(gate.suite)]
         buckets = evaluation.policies[self._run]["buckets"]
-        empty = [bucket["bucket"] for bucket in buckets if bucket["n"] == 0]
-        why = f"bucket {empty[0]} has no episode, {len(empty)} in all" if empty else ""
+        short = [bucket for bucket in buckets if bucket["n"] < bucket["episodes"] or not bucket["episodes"]]
+        why = "" if buckets else "the suite has no buckets"
+        if short:
+            first = f"bucket {short[0]['bucket']} has its hazard in {short[0]['n']} of {short[0]['episodes']} episodes"
+            why = f"{first}; there are {len(short)} such buckets"
         return Verdict(
-            group=gate.group, name=gate.name, passed=not why and bool(buckets), figure="coverage",
-            value=float(min((bucket["n"] for bucket in buckets), default=0)), n=len(buckets),
-            bound="at least 1 in each", why=why,
+            group=gate.group, name=gate.name, passed=not why, figure="coverage",
+            value=float(min((bucket["n"] for bucket in buckets), default=0)), n=len(buckets), bound="all of each",
+            why=why,
         )  # fmt: skip
 
     def _paired(self, gate: Gate, than: Other) -> Verdict:
         """Collisions of the same episodes, counted where exactly one of the two has one (exact McNemar)."""
-        own = [row.metrics for row in self._rows(gate, gate.policy, gate.radio)]
-        others = [row.metrics for row in self._rows(gate, than.policy or gate.policy, than.radio or gate.radio)]
+        policies, radios = (gate.policy, than.policy or gate.policy), (gate.radio, than.radio or gate.radio)
+        rows = [self._rows(gate, policy, radio) for policy, radio in zip(policies, radios, strict=True)]
+        own, others = ([row.metrics for row in one] for one in rows)
         valid = [(one, other) for one, other in zip(own, others, strict=False) if one.valid and other.valid]
-        mine = [one.collision or bool(one.failure) for one, _ in valid]
-        theirs = [other.collision or bool(other.failure) for _, other in valid]
         if not valid or len(own) != len(others):
             return Verdict(group=gate.group, name=gate.name, passed=False, figure="collisions", n=len(valid),
                            bound=gate.bound, why="there are no pairs to compare")  # fmt: skip
+        mine, theirs = [one.crashed for one, _ in valid], [other.crashed for _, other in valid]
         test = mcnemar(mine, theirs)
         low, high = _bounds(test, mine, theirs, [one.scenario_id for one, _ in valid])
         difference = (sum(mine) - sum(theirs)) / len(valid)
         said = f"{sum(mine)} against {sum(theirs)} of {len(valid)}, only one of them {test.b} against {test.c}"
         why = "" if difference < 0.0 and test.p < SIGNIFICANT else f"{said}, p = {test.p:.3g}"
         if why and gate.or_no_more_by is not None:
-            less = gate.model_copy(update={"figure": gate.with_less, "fewer_collisions_than": None})
-            ours, rule = (self._found(less, policy)["value"] for policy in (gate.policy, than.policy or gate.policy))
+            less = str(gate.with_less)
+            ours, rule = (
+                self._found(gate, less, policy, radio)["value"] for policy, radio in zip(policies, radios, strict=True)
+            )
             if high <= gate.or_no_more_by and ours is not None and rule is not None and ours < rule:
                 why = ""
             else:
-                why += f"; {gate.with_less} {_shown(ours)} against {_shown(rule)}"
+                why += f"; {less} {_shown(ours)} against {_shown(rule)}"
+        why = _too_few(len(valid), gate) or why or _unsound([*rows[0], *rows[1]])
         return Verdict(group=gate.group, name=gate.name, passed=not why, figure=f"collision rate, difference ({said})",
                        value=difference, low=low, high=high, n=len(valid), bound=gate.bound, why=why)  # fmt: skip
+
+
+def _too_few(count: int, gate: Gate) -> str:
+    return f"rests on {count} episodes, at least {gate.least_n} are needed" if count < gate.least_n else ""
+
+
+def _unsound(rows: Sequence[Row]) -> str:
+    """Why no figure of these episodes can be believed: some were broken off, and lack their rest, or are invalid."""
+    failed = [row for row in rows if row.metrics.failure]
+    invalid = [row for row in rows if not row.metrics.valid]
+    if failed:
+        first = failed[0]
+        return (
+            f"{len(failed)} episodes were broken off; {first.policy}, episode {first.episode}: {first.metrics.failure}"
+        )
+    if invalid:
+        return f"{len(invalid)} episodes are invalid; {invalid[0].policy}, episode {invalid[0].episode}: peers touched"
+    return ""
+
+
+def _picked(summary: dict[str, Any], figure: str, gate: Gate) -> tuple[dict[str, Any], str]:
+    """What holds a figure in a summary, and under which key.
+
+    Raises:
+        ParamsError: there is no such figure.
+    """
+    node: Any = summary
+    *parents, leaf = figure.split(".")
+    for name in parents:
+        node = node.get(name) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or leaf not in node:
+        raise ParamsError(f"gate {gate.name!r}: there is no figure {figure!r}; see the keys of a summary.")
+    return node, leaf
 
 
 def _bounds(test: McNemar, mine: list[bool], theirs: list[bool], scenarios: list[str]) -> tuple[float, float]:

@@ -27,11 +27,14 @@ from roadsense.evaluation.surrogates import (
 )
 from roadsense.traffic.base import EGO, STEP_S
 
-EVENTS_VERSION = 3
+EVENTS_VERSION = 4
 """Version of the definitions below; a result names it."""
 
 FALSE_BRAKE_MPS2 = 0.15 * 9.81
 """A demand from here on, with nothing that calls for it, is a false brake [m/s²]."""
+
+ANSWER_STEPS = 3
+"""A request below that is an answer to a hazard only if it lasts so long."""
 
 CALM_REQUIRED_DECEL_MPS2 = 1.0
 CALM_TTC_S = 4.0
@@ -115,6 +118,16 @@ class EpisodeMetrics:
     delivery_ratio: float
     age_p95_s: float
 
+    @property
+    def crashed(self) -> bool:
+        """It hit the car ahead, or was broken off, which counts as if it had."""
+        return self.collision or bool(self.failure)
+
+    @property
+    def tested(self) -> bool:
+        """Its hazard happened, or it crashed before it could."""
+        return self.hazard_happened or (self.hazard_kind != "none" and self.crashed)
+
 
 def _needless(trace: EpisodeTrace) -> NDArray[np.bool_]:
     """At which decisions the truth asks for no braking, [T]: required deceleration below 1 m/s², TTC above 4 s."""
@@ -160,8 +173,8 @@ class Reaction(NamedTuple):
     braking_at_onset: bool
     """It braked already at the step before the hazard's beginning, and at that step too."""
     from_onset_s: float
-    """To the first step from the hazard's beginning on, and not calm, at which its request rises above the dead band;
-    NaN where there is none."""
+    """To the first step from the hazard's beginning on, and not calm, at which its request rises above the dead band to
+    an answer; NaN where there is none."""
     from_reception_s: float
     """The same from the first beacon that tells of the hazard on; NaN where none was heard."""
 
@@ -169,17 +182,29 @@ class Reaction(NamedTuple):
 def reaction(trace: EpisodeTrace) -> Reaction:
     """How the assistant answered to the hazard of an episode.
 
-    Braking that was on before is no answer, and neither is one that begins in a calm step, after the hazard.
+    Braking that was on before is no answer, and neither is one that begins in a calm step, after the hazard, or a
+    flicker: a request that stays above the dead band for less than 0.3 s and never reaches 0.15 g.
     """
     begins = hazard_begins(trace)
     asked = trace.demand_mps2 >= DEAD_BAND * MAX_BRAKE_MPS2
     braking_at_onset = 0 < begins < trace.num_steps and bool(asked[begins - 1] and asked[begins])
-    risen = np.flatnonzero((rises(asked) & ~calm(trace))[begins:])
+    risen = np.flatnonzero((_answers(trace, asked) & ~calm(trace))[begins:])
     if len(risen) == 0:
         return Reaction(braking_at_onset, math.nan, math.nan)
     heard = np.flatnonzero(trace.target_heard)
     since_heard = begins + int(risen[0]) - max(int(heard[0]), begins) if len(heard) else math.nan
     return Reaction(braking_at_onset, int(risen[0]) * STEP_S, since_heard * STEP_S)
+
+
+def _answers(trace: EpisodeTrace, asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """At which decisions a request begins that is an answer: held for 0.3 s, or strong, or cut off by the end, [T]."""
+    found = np.zeros(len(asked), np.bool_)
+    for begin in np.flatnonzero(rises(asked)).tolist():
+        ends = np.flatnonzero(~asked[begin:])
+        end = begin + int(ends[0]) if len(ends) else len(asked)
+        strong = trace.demand_mps2[begin:end].max() >= FALSE_BRAKE_MPS2
+        found[begin] = strong or end == len(asked) or end - begin >= ANSWER_STEPS
+    return found
 
 
 def _rss_deficit(trace: EpisodeTrace) -> NDArray[np.float64]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,28 @@ from roadsense.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
 from roadsense.evaluation.gates import RUN, GateSpec, Judge, Verdict, read_gates, table
 from roadsense.evaluation.journal import write_episodes
 from roadsense.evaluation.rollout import record_observations
+from roadsense.evaluation.suites import read_suite
 from roadsense.files import write_json, write_text
+from roadsense.manifest import file_digest
 from roadsense.policies.base import Policy
 from roadsense.policies.baselines import BASELINES, make_baseline
 from roadsense.policies.runtime import load_policy
-from roadsense.runs import CHECKSUMS, COMPLETE, REJECTED, RunFolder, environment, read_record
+from roadsense.policies.signature import ONNX_NAME
+from roadsense.runs import (
+    CHECKSUMS,
+    COMPLETE,
+    REJECTED,
+    STATUS,
+    RunFolder,
+    environment,
+    read_record,
+)  # fmt: skip
 
 GATES_NAME, TABLE_NAME, SUITES_NAME = "gates.json", "gates.txt", "suites"
-REPORT_NAME = "report.html"
+REPORT_NAME, REPLAYS_NAME = "report.html", "replays"
 """Page of a verdict; a new verdict removes that of the earlier one."""
+_OWN = (STATUS, GATES_NAME, TABLE_NAME, f"{SUITES_NAME}/", REPORT_NAME, f"{REPLAYS_NAME}/")
+"""What a verdict writes, or makes untrue, and what a report writes: they say nothing of what is judged."""
 _WORK = ".gates"
 """Folder in a run where episodes are kept until the verdict is written."""
 
@@ -61,7 +76,7 @@ def judge_run(run: Path, config: GateConfig, *, progress: bool = True) -> list[V
     folder = RunFolder(run)
     load_policy(run)  # refuses what is no run before a lock lies in it
     with folder.locked():
-        intact = not _integrity(folder, ())[2]
+        intact = not _integrity(folder)[2]
         verdicts = judge(folder, config, progress=progress)
         if (run / CHECKSUMS).is_file():
             folder.set_status(COMPLETE if accepted(verdicts) else REJECTED)
@@ -85,7 +100,7 @@ def judge(
     Args:
         folder: of the run.
         config: gates, and how their suites are played.
-        may_differ: files that may have changed since the run was packaged.
+        may_differ: files that may have changed since the run was packaged, beside those that a verdict writes.
         progress: whether to show bars on stderr.
 
     Raises:
@@ -96,13 +111,25 @@ def judge(
     spec = read_gates(config.gates)
     run = folder.path
     policy = load_policy(run)
+    _verify(spec, run, policy, config)
     checks = {"integrity": _integrity(folder, may_differ), "learning": _learning(run), "latency": _latency(policy),
               **_parity(run)}  # fmt: skip
     evaluations = _play(run, spec, policy, config, progress)
     answers = Judge(evaluations, policy.name, checks)
     verdicts = [answers.judge(gate) for gate in spec.gates]
-    _write(run, spec, evaluations, policy.name, verdicts)
+    _write(run, spec, config, evaluations, policy.name, verdicts)
     return verdicts
+
+
+def _verify(spec: GateSpec, run: Path, judged: Policy, config: GateConfig) -> None:
+    """Refuses what would only be found at the end: a suite, policy, radio, bucket or figure that is not there."""
+    if judged.name in BASELINES:
+        raise UsageError(f"{run}: a run may not be named like a baseline; rename its folder.")
+    with contextlib.ExitStack() as stack:
+        suites = {name: stack.enter_context(read_suite(name, config.episodes_per_bucket)) for name in spec.needs()}
+        spec.verify(suites)
+    for name in itertools.chain.from_iterable(spec.needs().values()):
+        _policy(name, judged)
 
 
 def _policy(name: str, judged: Policy) -> Policy:
@@ -113,8 +140,6 @@ def _policy(name: str, judged: Policy) -> Policy:
 
 def _play(run: Path, spec: GateSpec, judged: Policy, config: GateConfig, progress: bool) -> dict[str, Evaluation]:
     """The evaluations that the gates need, by suite."""
-    if judged.name in BASELINES:
-        raise UsageError(f"{run}: a run may not be named like a baseline; rename its folder.")
     found = {}
     for suite, names in spec.needs().items():
         policies = [_policy(name, judged) for name in names]
@@ -122,17 +147,16 @@ def _play(run: Path, spec: GateSpec, judged: Policy, config: GateConfig, progres
             suite=suite, engine=config.engine, confirm=config.confirm, episodes_per_bucket=config.episodes_per_bucket
         )
         found[suite] = evaluate(policies, asked, folder=run / _WORK / Path(suite).stem, progress=progress)
-        disagreeing = [problem for problem in found[suite].problems if "SUMO" in problem]
-        if disagreeing:
-            raise RoadsenseError(f"suite {suite}: {disagreeing[0]}")
+        if found[suite].disagreements:
+            raise RoadsenseError(f"suite {suite}: {found[suite].disagreements[0]}")
     return found
 
 
-def _integrity(folder: RunFolder, may_differ: Collection[str]) -> Answer:
+def _integrity(folder: RunFolder, may_differ: Collection[str] = ()) -> Answer:
     if not (folder.path / CHECKSUMS).is_file():
         return None, None, "the run has no checksums, finish it first"
     try:
-        folder.verify(but=may_differ)
+        folder.verify(but=[*may_differ, *_OWN])
     except InputMismatchError as error:
         return 0.0, None, str(error)
     return 1.0, None, ""
@@ -153,13 +177,15 @@ def _learning(run: Path) -> Answer:
 def _parity(run: Path) -> dict[str, Answer]:
     """What the comparison of ``model.onnx`` with the network found."""
     path = run / "parity.json"
-    found = read_record(path) if path.is_file() else {}
+    found, model = read_record(path), run / ONNX_NAME
+    other = "model_digest" in found and (not model.is_file() or file_digest(model) != found["model_digest"])
 
     def worst(*names: str) -> Answer:
         values = [found.get(name) for name in names]
         if not all(isinstance(value, int | float) for value in values):
             return None, None, ""
-        return float(np.max(np.array(values, float))), int(found["observations"]), ""
+        why = f"{ONNX_NAME} is not the file that was compared" if other else ""
+        return float(np.max(np.array(values, float))), int(found.get("observations") or 0), why
 
     return {"parity": worst("recorded", "runtime"), "set_laws": worst("permuted", "padded")}
 
@@ -173,6 +199,8 @@ def _latency(policy: Policy) -> Answer:
         seen = record_observations(policy, player, 1)
     finally:
         player.close()
+    if len(seen.ego) == 0:
+        return None, 0, "the policy made no decision that could be timed"
     policy.reset(np.ones(1, np.bool_), np.zeros(1, np.uint64))
     taken = []
     for turn in range(_WARM + _TIMED):
@@ -184,8 +212,9 @@ def _latency(policy: Policy) -> Answer:
 
 
 def _write(
-    run: Path, spec: GateSpec, evaluations: Mapping[str, Evaluation], name: str, verdicts: list[Verdict]
-) -> None:
+    run: Path, spec: GateSpec, config: GateConfig, evaluations: Mapping[str, Evaluation], name: str,
+    verdicts: list[Verdict],
+) -> None:  # fmt: skip
     """Figures of every suite and the judged policy's episodes, then the verdict."""
     for suite, evaluation in evaluations.items():
         write_json(run / SUITES_NAME / f"{Path(suite).stem}.json", evaluation.document())
@@ -194,7 +223,7 @@ def _write(
         )
     document: dict[str, Any] = {
         "schema_version": 1,
-        "gates": {"name": spec.name, "version": spec.version},
+        "gates": {"name": spec.name, "version": spec.version, "digest": spec.digest, "config": asdict(config)},
         "accepted": accepted(verdicts),
         "suites": {suite: evaluation.identity["suite"] for suite, evaluation in evaluations.items()},
         "environment": environment(),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from roadsense.errors import InputMismatchError, RoadsenseError, UsageError
 from roadsense.evaluation import report_figures as figures
-from roadsense.evaluation.promotion import REPORT_NAME
+from roadsense.evaluation.promotion import REPLAYS_NAME, REPORT_NAME
 from roadsense.evaluation.report_against import Change, compare, other_suites
 from roadsense.evaluation.report_provenance import provenance
 from roadsense.evaluation.report_run import RunRecord, SuiteResult, read_run
@@ -26,7 +26,7 @@ from roadsense.evaluation.report_tables import (
 )
 from roadsense.evaluation.report_text import Markup, element, missing, note, number
 from roadsense.evaluation.report_verdict import verdict
-from roadsense.evaluation.report_worst import REPLAYS, worst_episodes, worst_table, write_replays
+from roadsense.evaluation.report_worst import worst_episodes, worst_table, write_replays
 from roadsense.files import refuse_unwritable, write_text
 from roadsense.runs import CHECKSUMS, RunFolder
 
@@ -94,9 +94,8 @@ def _changed(folder: RunFolder) -> str:
     """Which file is not as it was packaged, but for those that a report writes; empty where none."""
     if not (folder.path / CHECKSUMS).is_file():
         return ""
-    own = [file.relative_to(folder.path).as_posix() for file in (folder.path / REPLAYS).glob("*.html")]
     try:
-        folder.verify(but=[REPORT_NAME, *own])
+        folder.verify(but=[REPORT_NAME, f"{REPLAYS_NAME}/"])
     except InputMismatchError as error:
         return str(error)
     except RoadsenseError as error:

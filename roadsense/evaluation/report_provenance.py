@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from roadsense.evaluation.gates import shipped_gates
 from roadsense.evaluation.report_run import RunRecord, SuiteResult
 from roadsense.evaluation.report_text import Markup, element, missing, number
 
@@ -25,7 +26,8 @@ def provenance(run: RunRecord) -> Markup:
     )
     gates = run.gates.get("gates")
     if isinstance(gates, dict):
-        pairs.append(("gates", f"{gates.get('name')}, version {gates.get('version')}"))
+        told = f"{gates.get('name')}, version {gates.get('version')}, {gates.get('digest')}"
+        pairs.append(("gates", told if shipped_gates(gates) else f"{told}; not those that are shipped"))
     parity = run.records["parity.json"]
     if parity:
         pairs.append(("ONNX against the network", f"largest difference {number(parity.get('largest'))} of"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from roadsense.evaluation.gates import shipped_gates
 from roadsense.evaluation.report_against import Change
 from roadsense.evaluation.report_run import RunRecord
 from roadsense.evaluation.report_text import Markup, bounded, counted, element, missing, plain, proportion
@@ -21,6 +22,8 @@ def verdict(
     kind, word = _word(run.gates)
     parts = [element("h1", element("b", word), f": {run.path.name}")]
     parts += [element("p", problem, kind="alarm") for problem in [*run.problems, *_doubts(run)]]
+    if run.gates and not shipped_gates(run.gates.get("gates") or {}):
+        parts.append(element("p", "Judged by gates that are not those that are shipped.", kind="alarm"))
     parts += [element("p", one) for one in _story(run)]
     if not run.gates:
         parts.append(missing("The run was not judged yet; run `roadsense gate` on it."))

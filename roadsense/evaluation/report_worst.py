@@ -12,11 +12,10 @@ from roadsense.errors import RoadsenseError
 from roadsense.evaluation.evaluate import ListConfig
 from roadsense.evaluation.journal import Row
 from roadsense.evaluation.metrics import measure
+from roadsense.evaluation.promotion import REPLAYS_NAME
 from roadsense.evaluation.replay import replay
 from roadsense.evaluation.report_run import RunRecord, SuiteResult
 from roadsense.evaluation.report_text import Markup, missing, note, number, table, text
-
-REPLAYS = "replays"
 
 SILENT = "off"
 """A radio that tells nothing: what happens under it is no fault of the policy."""
@@ -31,7 +30,7 @@ class Worst(NamedTuple):
     @property
     def page(self) -> str:
         """Its page, from the run's folder."""
-        return f"{REPLAYS}/{self.suite.stem}-{self.row.episode}.html"
+        return f"{REPLAYS_NAME}/{self.suite.stem}-{self.row.episode}.html"
 
 
 def worst_episodes(run: RunRecord, count: int) -> list[Worst]:
@@ -51,15 +50,14 @@ def worst_episodes(run: RunRecord, count: int) -> list[Worst]:
 
 def _badness(one: Worst) -> tuple[int, float, float, str, int]:
     metrics = one.row.metrics
-    crashed = metrics.collision or bool(metrics.failure)
     impact = 0.0 if math.isnan(metrics.impact_speed_mps) else metrics.impact_speed_mps
     ttc = math.inf if math.isnan(metrics.min_ttc_s) else metrics.min_ttc_s
-    return (0 if crashed else 1, -impact if crashed else 0.0, ttc, one.suite.stem, one.row.episode)
+    return (0 if metrics.crashed else 1, -impact if metrics.crashed else 0.0, ttc, one.suite.stem, one.row.episode)
 
 
 def write_replays(run: RunRecord, episodes: Sequence[Worst]) -> dict[str, str]:
     """Writes the pages; by page what is wrong with it, empty where nothing is."""
-    folder = run.path / REPLAYS
+    folder = run.path / REPLAYS_NAME
     for file in folder.glob("*.html"):
         file.unlink()
     return {one.page: _replay(run.path, one) for one in episodes}

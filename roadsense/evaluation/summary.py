@@ -50,15 +50,16 @@ def summarise(policy: str, episodes: Sequence[EpisodeMetrics], radio: str = "") 
 
     Proportions carry exact Clopper–Pearson bounds, ratios a bootstrap interval by scenario, both at 95 %. Invalid
     episodes (peers touched) are counted and left out of everything else. Failed ones (broken off by the policy) are
-    counted, named by their seeds, and taken as collisions.
+    counted, named by their seeds, taken as collisions, and left out of the mean reward. A crash before the hazard could
+    happen is one in a hazard.
     """
     valid = [episode for episode in episodes if episode.valid]
+    whole = [episode for episode in valid if not episode.failure]
     failed = [episode for episode in valid if episode.failure]
-    hazards = [episode for episode in valid if episode.hazard_happened]
+    hazards = [episode for episode in valid if episode.tested]
     planned = [episode for episode in valid if episode.hazard_kind != "none"]
-    called = [episode for episode in hazards if episode.hazard_called]
+    called = [episode for episode in valid if episode.hazard_happened and episode.hazard_called]
     free = [episode for episode in valid if episode.hazard_kind == "none"]
-    ones = [1.0] * len(valid)
     return {
         "policy": policy,
         "radio": radio,
@@ -67,10 +68,10 @@ def summarise(policy: str, episodes: Sequence[EpisodeMetrics], radio: str = "") 
         "episodes": len(valid),
         "invalid_episodes": len(episodes) - len(valid),
         "failed_episodes": [f"{episode.scenario_id} seed {episode.seed}: {episode.failure}" for episode in failed],
-        "average_reward": _ratio(valid, [episode.total_reward for episode in valid], ones),
-        "collisions": _proportion([_crashed(episode) for episode in valid]),
-        "collisions_in_hazards": _proportion([_crashed(episode) for episode in hazards]),
-        "collisions_without_hazard": _proportion([_crashed(episode) for episode in free]),
+        "average_reward": _mean(whole, "total_reward"),
+        "collisions": _proportion([episode.crashed for episode in valid]),
+        "collisions_in_hazards": _proportion([episode.crashed for episode in hazards]),
+        "collisions_without_hazard": _proportion([episode.crashed for episode in free]),
         "rear_contacts": _proportion([episode.rear_contact for episode in valid]),
         "truncations": _proportion([episode.truncated for episode in valid]),
         "impact_speed_mps": _spread([episode.impact_speed_mps for episode in valid]),
@@ -91,7 +92,7 @@ def summarise(policy: str, episodes: Sequence[EpisodeMetrics], radio: str = "") 
         "hard_brakes_4_5_per_km": _per_km(valid, "hard_brakes_4_5"),
         "num_failed": len(failed),
         "hazards_planned": len(planned),
-        "hazards_happened": len(hazards),
+        "hazards_happened": sum(episode.hazard_happened for episode in valid),
         "false_brakes_per_calm_km": _ratio(
             valid, [episode.false_brakes for episode in valid], [episode.calm_distance_km for episode in valid]
         ),
@@ -119,13 +120,13 @@ def summarise(policy: str, episodes: Sequence[EpisodeMetrics], radio: str = "") 
 
 
 def tally(bucket: str, episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
-    """What happened in a bucket; ``n`` are its valid episodes whose hazard, where one was planned, really happened."""
-    counted = [one for one in episodes if one.valid and (one.hazard_happened or one.hazard_kind == "none")]
-    return {"bucket": bucket, "n": len(counted), "collisions": sum(map(_crashed, counted))}
+    """What happened in a bucket of so many ``episodes``.
 
-
-def _crashed(episode: EpisodeMetrics) -> bool:
-    return episode.collision or bool(episode.failure)
+    ``n`` are the valid ones whose hazard, where one was planned, really happened, or that crashed before it could.
+    """
+    counted = [one for one in episodes if one.valid and (one.tested or one.hazard_kind == "none")]
+    return {"bucket": bucket, "episodes": len(episodes), "n": len(counted),
+            "collisions": sum(one.crashed for one in counted)}  # fmt: skip
 
 
 def _mean(episodes: Sequence[EpisodeMetrics], name: str) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from roadsense.convoy.observation import NUM_EGO, NUM_PEER, Observation
 from roadsense.errors import RoadsenseError
 from roadsense.files import write_bytes
+from roadsense.manifest import file_digest
 from roadsense.policies.deep_sets import DeepSetsActor, actor_of
 from roadsense.policies.runtime import ONNX_METADATA_KEY, load_policy, read_weights
-from roadsense.policies.signature import read_signature
+from roadsense.policies.signature import ONNX_NAME, read_signature
 
-ONNX_NAME = "model.onnx"
 OPSET = 20
 
 PARITY_BOUND = 1e-5
@@ -99,6 +99,8 @@ def _strip(model: Any) -> None:
 class Parity:
     """How far the ONNX file's actions are from the network's, over recorded observations."""
 
+    model_digest: str
+    """SHA-256 (hex) of the file."""
     observations: int
     recorded: float
     """Largest difference on the observations as they are."""
@@ -123,7 +125,8 @@ class Parity:
     def document(self) -> dict[str, Any]:
         """As JSON."""
         return {
-            "observations": self.observations, "passed": self.passed, "largest": self.largest,
+            "model_digest": self.model_digest, "observations": self.observations,
+            "passed": self.passed, "largest": self.largest,
             "bound": PARITY_BOUND, "recorded": self.recorded, "runtime": self.runtime,
             "set_bound": SET_BOUND, "permuted": self.permuted, "padded": self.padded,
         }  # fmt: skip
@@ -164,6 +167,7 @@ def parity(run_dir: str | Path, observations: Observation, *, seed: int = 0) -> 
 
     own = actions(exported, observations)
     found = Parity(
+        model_digest=file_digest(run_dir / ONNX_NAME),
         observations=count,
         recorded=_largest(own - wanted),
         runtime=_largest(actions(runtime, observations) - wanted),

@@ -20,6 +20,7 @@ from roadsense.errors import InputMismatchError, RoadsenseError
 
 SIGNATURE_NAME = "signature.json"
 WEIGHTS_NAME = "policy.safetensors"
+ONNX_NAME = "model.onnx"
 FORMAT = 1
 KIND = "deep-sets"
 

@@ -19,6 +19,7 @@ class Validation(NamedTuple):
     """Figures of one validation, compared in this order: collisions, false brakes, then reward."""
 
     collisions: int
+    """Broken-off episodes included."""
     false_brakes_per_calm_km: float
     minus_average_reward: float
     episodes: int
@@ -43,7 +44,7 @@ def validate(
     valid = [episode for episode in measured if episode.valid] or measured
     calm_km = sum(episode.calm_distance_km for episode in valid)
     return Validation(
-        collisions=sum(episode.collision for episode in valid),
+        collisions=sum(episode.crashed for episode in valid),
         false_brakes_per_calm_km=sum(episode.false_brakes for episode in valid) / max(calm_km, 1e-9),
         minus_average_reward=-float(np.mean([episode.total_reward for episode in valid])),
         episodes=len(valid),

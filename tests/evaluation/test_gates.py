@@ -126,7 +126,7 @@ def test_wrong_gates_are_refused(tmp_path, gate, told):
     with pytest.raises(ParamsError) as refused:
         read_gates(str(path))
     assert told in str(refused.value)
-    with pytest.raises(UsageError, match="gates 'strict' is unknown"):
+    with pytest.raises(UsageError, match="list of gates 'strict' is unknown"):
         read_gates("strict")
 
 
