@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -33,7 +34,7 @@ def answer(played, run="v2v_tuned", **stated):
     suite, evaluation = played
     checks = {"parity": (2e-6, 100, ""), "learning": (None, None, "")}
     return Judge({suite: evaluation}, run, checks).judge(
-        Gate.model_validate({"group": "g", "name": "n", "suite": suite, **stated})
+        Gate.model_validate({"group": "g", "name": "n", **({} if "check" in stated else {"suite": suite}), **stated})
     )
 
 
@@ -84,29 +85,79 @@ def test_pairs_decide_who_collides_less(played):
     assert not answer(played, run="oracle", fewer_collisions_than={"policy": "always_brake"}, **narrow).passed
 
 
-def test_radios_are_compared_on_the_same_trials(played):
-    found = answer(played, radio="convoy", fewer_collisions_than={"radio": "ideal"})
-    assert found.n == 18
+def test_radios_are_compared_on_the_same_trials(tmp_path):
+    """A policy that listens collides less with a radio than without; one that does not, does not."""
+    suite = file_of(tmp_path, axes={"radio": ["convoy", "off"]}, episodes_per_bucket=20)
+    policies = [make_baseline(name) for name in ("v2v_tuned", "none")]
+    played = suite, evaluate(policies, EvaluationConfig(suite=suite, engine="native", max_peers=2), progress=False)
+    than = {"radio": "convoy", "fewer_collisions_than": {"radio": "off"}}
+    listens, deaf = answer(played, **than), answer(played, run="none", **than)
+    assert listens.passed and listens.n == 20 and listens.value < -0.5
+    assert not deaf.passed and deaf.value == 0.0
+    backwards = answer(played, radio="off", fewer_collisions_than={"radio": "convoy"}, or_no_more_by=1.0,
+                       with_less="collisions.rate")  # fmt: skip
+    assert not backwards.passed  # what there must be less of is read under each radio, too
+
+
+def changed(played, name, **metrics):
+    """The evaluation with other metrics in the first episode of a policy."""
+    suite, evaluation = played
+    rows = list(evaluation.rows)
+    place = next(place for place, row in enumerate(rows) if row.policy == name)
+    rows[place] = rows[place]._replace(metrics=dataclasses.replace(rows[place].metrics, **metrics))
+    return suite, dataclasses.replace(evaluation, rows=rows)
+
+
+def test_what_was_broken_off_or_invalid_passes_no_gate(played):
+    failed = changed(played, "v2v_tuned", failure="the action at step 3 is not a number")
+    told = "1 episodes were broken off; v2v_tuned, episode 0: the action at step 3 is not a number"
+    assert answer(failed, figure="mean_time_gap_s.value", at_most=100.0).why == told
+    assert answer(failed, fewer_collisions_than={"policy": "none"}).why == told
+    assert answer(failed, run="none", policy="v2v_tuned", figure="collisions.count", at_most=5).why == told
+    than_failed = answer(failed, run="oracle", fewer_collisions_than={"policy": "v2v_tuned"})
+    assert "1 against 0" in than_failed.figure.replace("0 against 1", "1 against 0") and not than_failed.passed
+    invalid = changed(played, "v2v_tuned", valid=False)
+    assert answer(invalid, figure="mean_time_gap_s.value", at_most=100.0).why == (
+        "1 episodes are invalid; v2v_tuned, episode 0: peers touched"
+    )
+    assert answer(played, figure="mean_time_gap_s.value", at_most=100.0).passed
+
+
+def test_an_empty_figure_is_excused_but_not_an_empty_selection(played):
+    asked = {"figure": "impact_speed_mps.max", "at_most": 2.0, "may_be_empty": True}
+    assert answer(played, **asked, least_n=36).passed
+    assert answer(played, **asked, least_n=37).why == "rests on 36 episodes, at least 37 are needed"
+    assert answer(played, **asked, where={"rank": 9}).why == "rests on 0 episodes, at least 1 are needed"
+    assert not answer(played, run="none", **asked).passed
+
+
+def test_a_crash_before_the_hazard_counts_as_one_in_it(played):
+    crashed = changed(played, "oracle", hazard_happened=False, collision=True)
+    found = answer(crashed, run="oracle", figure="collisions_in_hazards.rate", at_most=0.5)
+    assert found.n == 36 and found.value == pytest.approx(1 / 36)
+    missed = changed(played, "oracle", hazard_happened=False)
+    assert answer(missed, run="oracle", figure="collisions_in_hazards.rate", at_most=0.5).n == 35
 
 
 def test_checks_are_answered_or_fail(played):
     assert answer(played, check="parity", at_most=1e-5).passed
     assert answer(played, check="parity", at_most=1e-6).why == "2e-06 is above 1e-06"
     assert answer(played, check="learning", at_least=0.5).why == "there is no such figure"
-    assert answer(played, check="latency").why == "was not checked"
-    assert answer(played, check="coverage").value == 3.0
+    assert answer(played, check="latency", at_most=1.0).why == "was not checked"
+    assert answer(played, check="coverage", suite=played[0]).value == 3.0
 
 
-def test_an_empty_bucket_is_named(played):
+def test_a_bucket_without_all_its_hazards_is_named(played):
     suite, evaluation = played
     buckets = [dict(bucket) for bucket in evaluation.policies["oracle"]["buckets"]]
-    buckets[2]["n"] = 0
+    buckets[2]["n"] = 2
     changed = type(evaluation)(
         evaluation.config, evaluation.identity, "native", evaluation.buckets, evaluation.rows, evaluation.summaries,
         {**evaluation.policies, "oracle": {**evaluation.policies["oracle"], "buckets": buckets}},
     )  # fmt: skip
-    found = answer((suite, changed), run="oracle", check="coverage")
-    assert not found.passed and buckets[2]["bucket"] in found.why
+    found = answer((suite, changed), run="oracle", check="coverage", suite=suite)
+    assert not found.passed
+    assert found.why == (f"bucket {buckets[2]['bucket']} has its hazard in 2 of 3 episodes; there are 1 such buckets")
 
 
 @pytest.mark.parametrize(
@@ -117,6 +168,13 @@ def test_an_empty_bucket_is_named(played):
         ({"figure": "collisions.rate", "at_most": 1, "suite": None}, "state the suite"),
         ({"fewer_collisions_than": {"policy": "none"}, "or_no_more_by": 0.1}, "belong together"),
         ({"figur": "x"}, "figur"),
+        ({"check": "parity"}, "suite says nothing beside check"),
+        ({"check": "parity", "suite": None, "radio": "off"}, "radio says nothing beside check"),
+        ({"check": "coverage", "at_most": 1}, "at_most says nothing beside coverage"),
+        ({"figure": "collisions.rate", "at_most": float("nan")}, "at_most"),
+        ({"figure": "collisions.rate", "at_most": 1, "with_less": "x"}, "with_less says nothing beside figure"),
+        ({"fewer_collisions_than": {}}, "neither policy nor radio"),
+        ({"fewer_collisions_than": {"policy": "none"}, "at_most": 1}, "at_most says nothing beside fewer"),
     ],
 )
 def test_wrong_gates_are_refused(tmp_path, gate, told):

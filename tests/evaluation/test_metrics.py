@@ -90,6 +90,17 @@ def test_braking_that_was_on_before_the_onset_is_no_reaction():
     assert measure(braking_hazard(onset=5, demand_mps2=pulse(20, (0, 20)))).reacted is False
 
 
+def test_a_flicker_is_no_reaction():
+    flicker = [(step, step + 1) for step in range(6, 18, 2)]
+    assert no_reaction(braking_hazard(onset=5, demand_mps2=pulse(20, *flicker, level=1.0)))
+    held = reaction(braking_hazard(onset=5, demand_mps2=pulse(20, (6, 7), (10, 13), level=1.0)))
+    assert held.from_onset_s == pytest.approx(0.5)
+    strong = reaction(braking_hazard(onset=5, demand_mps2=pulse(20, (6, 7), level=1.5)))
+    assert strong.from_onset_s == pytest.approx(0.1)
+    cut_off = reaction(braking_hazard(onset=5, demand_mps2=pulse(20, (18, 20), level=1.0)))
+    assert cut_off.from_onset_s == pytest.approx(1.3)
+
+
 def test_a_brake_long_after_the_hazard_is_no_reaction_to_it():
     phase = np.array([0] * 6 + [1] * 5 + [2] * 10)
     over = {"onset": 5, "hazard_phase": phase, "over_step": 10, "attentive_from": 12}
