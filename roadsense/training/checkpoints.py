@@ -7,6 +7,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
         raise _damaged(path, error) from None
 
 
-def _damaged(path: Path, error: Exception) -> RoadsenseError:
+def _damaged(path: Path, error: Exception | str) -> RoadsenseError:
     return RoadsenseError(f"{path}: is not a whole checkpoint ({error}); remove it to train anew.")
 
 
@@ -81,3 +82,5 @@ def restore_model(path: Path, model: AnyPPO) -> None:
         model.set_parameters(parameters, exact_match=True)
     except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise RoadsenseError(f"{path}: cannot be restored ({error}); remove it to train anew.") from None
+    except UnpicklingError:  # torch says on several lines how to load it all the same
+        raise _damaged(path, "it holds other things than weights") from None

@@ -18,10 +18,11 @@ from roadsense.convoy.world import EndReason
 from roadsense.errors import InputMismatchError, UsageError
 from roadsense.evaluation.metrics import measure
 from roadsense.evaluation.rollout import play
-from roadsense.manifest import MANIFEST_NAME, PARAMS_NAME, file_digest, tree_digest
 from roadsense.policies.baselines import make_baseline
 from roadsense.statistics import clopper_pearson
 from roadsense.traffic.base import EGO, STEP_S
+
+from ..datasets.by_hand import dataset_of
 
 pytestmark = pytest.mark.usefixtures("require_sumo")
 
@@ -84,6 +85,17 @@ def test_law_2_rows_are_shuffled_anew_and_capacity_means_nothing(make):
         assert np.array_equal(a["ego"], b["ego"])
         orders.add(tuple(np.argsort(b["peers"][:4, 0])))
     assert len(orders) > 10  # of the 24 orders of four peers
+
+
+def test_law_2_every_episode_shuffles_in_its_own_way(make):
+    """Under the ideal radio nothing but the order of rows tells episodes of one speed apart."""
+    env = make(radio="ideal", scenario_list=["straight"])
+    orders = set()
+    for seed in range(6):
+        seen, _, _ = rollout(env, seed, steps=5)
+        assert all(one["peer_mask"].sum() == 4 for one in seen)
+        orders.add(tuple(tuple(np.argsort(one["peers"][:4, 0]).tolist()) for one in seen))
+    assert len(orders) == 6
 
 
 def test_law_2_a_row_that_falls_empty_holds_zeros(make):
@@ -169,6 +181,9 @@ def test_law_4_nothing_that_is_seen_is_the_truth(make):
             for column, scale, true in columns:
                 told = observation["peers"][used, column] * scale
                 agree[-1].append(radio == "ideal" or any(np.abs(value - true[1:]).min() < 1e-5 for value in told))
+            away_m = np.hypot(state.x_m[0] - state.x_m[0, EGO], state.y_m[0] - state.y_m[0, EGO])
+            told_m = 100.0 * np.hypot(observation["peers"][used, 0], observation["peers"][used, 1])
+            agree[-1].append(radio == "ideal" or any(np.abs(value - away_m[1:]).min() < 1e-4 for value in told_m))
         assert (np.mean(agree, axis=0) <= at_most).all()
         assert radio == "convoy" or np.all(agree)
 
@@ -298,29 +313,12 @@ def test_law_7_training_draws_scenarios_and_a_list_is_walked(make):
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """A dataset of copies of the straight road: four scenarios to train on, three to select by, three to evaluate."""
+    """Four scenarios to train on, three to select by, three to evaluate, and a radio that may be varied."""
     root = tmp_path_factory.mktemp("laws") / "d"
-    splits = {"train": ["t0", "t1", "t2", "t3"], "val": ["v1", "v0", "v2"], "eval": ["e2", "e0", "e1"]}
-    for split, names in splits.items():
-        for name in names:
-            shutil.copytree(scenarios_dir() / "base" / "straight", root / split / name)
     params = json.loads((params_dir() / "espnow" / "convoy.json").read_text())
     params["randomisation"]["loss_scale"] = [0.5, 2.0]
-    (root / PARAMS_NAME).write_text(json.dumps(params))
-    files = {p.relative_to(root).as_posix(): file_digest(p) for p in sorted(root.rglob("*")) if p.is_file()}
-    manifest = {
-        "schema_version": 1, "dataset_id": "d", "emulator_params": PARAMS_NAME,
-        "content_digest": tree_digest(files.items()),
-        "splits": {
-            split: [{"id": name, "seed": 0, "path": f"{split}/{name}", "peer_count": 4} for name in names]
-            for split, names in splits.items()
-        },
-        "files": [
-            {"path": path, "sha256": digest, "bytes": (root / path).stat().st_size} for path, digest in files.items()
-        ],
-    }  # fmt: skip
-    (root / MANIFEST_NAME).write_text(json.dumps(manifest))
-    return str(root)
+    splits = {"train": ["t0", "t1", "t2", "t3"], "val": ["v1", "v0", "v2"], "eval": ["e2", "e0", "e1"]}
+    return dataset_of(root, splits, params=params)
 
 
 def played(env, episodes):

@@ -5,13 +5,18 @@ import numpy as np
 import pytest
 
 from roadsense.convoy.player import Player
-from roadsense.errors import UsageError
+from roadsense.errors import ScenarioError, UsageError
+from roadsense.espnow.profiles import read_params
 from roadsense.evaluation.evaluate import EvaluationConfig, evaluate, find_policy
 from roadsense.evaluation.metrics import measure
-from roadsense.evaluation.rollout import play, record_observations
+from roadsense.evaluation.rollout import EVALUATION_SEED, play, record_observations
+from roadsense.manifest import read_dataset
 from roadsense.policies.baselines import make_baseline
+from roadsense.randomness import episode_seed
 
+from ..datasets.by_hand import dataset_of
 from ..policies.networks import random_actor, write_run
+from ..traps import write_trapped_zip
 
 pytestmark = pytest.mark.usefixtures("require_sumo")
 
@@ -73,6 +78,30 @@ def test_figures_say_what_they_were_made_with(tmp_path):
     assert found["config"] == dataclasses.asdict(config)
     assert found["environment"]["versions"]["libsumo"]
     assert "git_commit" in found["environment"]
+
+
+def test_a_list_of_a_dataset_is_walked_in_its_order_and_named_by_digests(tmp_path):
+    """Of the splits that are not asked for no scenario is even read."""
+    splits = {"train": ["t0"], "val": ["v0"], "eval": ["e2", "e0", "e1"]}
+    root = dataset_of(tmp_path / "d", splits, unreadable=("train", "val"))
+    config = EvaluationConfig(dataset_dir=root, episodes=5, engine="native")
+    found = evaluate([make_baseline("none")], config, progress=False)
+    assert [row.metrics.scenario_id for row in found.rows] == ["e2", "e0", "e1", "e2", "e0"]
+    assert [row.metrics.seed for row in found.rows] == [episode_seed(EVALUATION_SEED, index) for index in range(5)]
+    stated = found.document()
+    assert (stated["split"], stated["root_seed"], stated["episodes"]) == ("eval", EVALUATION_SEED, 5)
+    assert stated["dataset_digest"] == read_dataset(root).digest
+    assert stated["radios"] == {"convoy": read_params("convoy").digest}
+    with pytest.raises(ScenarioError, match="/val/v0"):
+        evaluate([make_baseline("none")], dataclasses.replace(config, split="val"), progress=False)
+
+
+def test_evaluating_a_run_unpickles_nothing(tmp_path):
+    """Its folder may be a stranger's: ``model.zip`` is there to go on training from, and is not opened."""
+    write_run(tmp_path / "run", random_actor())
+    write_trapped_zip(tmp_path / "run" / "model.zip", tmp_path / "sprung")
+    evaluate([find_policy(str(tmp_path / "run"))], EvaluationConfig(episodes=1, engine="native"), progress=False)
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_two_policies_of_one_name_are_refused(tmp_path):

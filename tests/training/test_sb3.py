@@ -14,17 +14,21 @@ from stable_baselines3 import PPO
 
 from roadsense._data import params_dir
 from roadsense.convoy.observation import layout_hash
-from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError
+from roadsense.errors import InputMismatchError, RoadsenseError, ScenarioError, StoppedError
+from roadsense.espnow.profiles import read_params
+from roadsense.manifest import read_dataset
 from roadsense.policies.runtime import load_policy
 from roadsense.policies.signature import weights_digest
 from roadsense.training import sb3
-from roadsense.training.checkpoints import BEST, LAST, read_facts
+from roadsense.training.checkpoints import BEST, LAST, read_arrays, read_facts, restore_model, save_checkpoint
 from roadsense.training.config import TrainConfig
 from roadsense.training.model import DivergedError, actor_tensors
 from roadsense.training.sb3 import train
 from roadsense.training.validation import Validation
 
+from ..datasets.by_hand import dataset_of
 from ..policies.networks import random_observations
+from ..traps import write_trapped_zip
 from .callbacks import At
 
 pytestmark = pytest.mark.usefixtures("require_sumo")
@@ -142,8 +146,6 @@ def test_ctrl_c_leaves_a_checkpoint_that_runs_and_goes_on(tmp_path):
 
 
 def test_a_restored_model_has_weights_and_optimiser_of_the_checkpoint(trained, tmp_path):
-    from roadsense.training.checkpoints import restore_model, save_checkpoint
-
     config, _ = trained
     source = PPO.load(folder(config, LAST), device="cpu")
     target = PPO.load(folder(config, LAST), device="cpu")
@@ -160,6 +162,36 @@ def test_a_restored_model_has_weights_and_optimiser_of_the_checkpoint(trained, t
     for call in (lambda: read_facts(tmp_path / "one.zip"), lambda: restore_model(tmp_path / "one.zip", target)):
         with pytest.raises(RoadsenseError, match=r"one\.zip"):
             call()
+
+
+@pytest.mark.parametrize("part", ["data", "policy.pth", "roadsense.npz"])
+def test_going_on_from_a_checkpoint_unpickles_nothing(trained, tmp_path, part):
+    config, _ = trained
+    checkpoint, sprung = tmp_path / "one.zip", tmp_path / "sprung"
+    write_trapped_zip(checkpoint, sprung, like=folder(config, LAST), only=part)
+    model = PPO.load(folder(config, LAST), device="cpu")
+    if part == "data":  # nobody reads it
+        restore_model(checkpoint, model)
+    else:
+        with pytest.raises(RoadsenseError, match=r"one\.zip"):
+            read_arrays(checkpoint) if part == "roadsense.npz" else restore_model(checkpoint, model)
+    assert not sprung.exists()
+
+
+def test_a_training_reads_train_and_val_and_never_eval(tmp_path):
+    tiny = dataclasses.replace(TINY, total_timesteps=256, eval_every=256, engine="native")
+    splits = {"train": ["t0", "t1"], "val": ["v0", "v1"], "eval": ["e0"]}
+    for unreadable in splits:
+        root = dataset_of(tmp_path / unreadable, splits, unreadable=[unreadable])
+        config = dataclasses.replace(tiny, dataset_dir=root, run_dir=str(tmp_path / "runs" / unreadable))
+        if unreadable == "eval":
+            result = train(config, progress=False)
+            assert result["finished"] and result["validations"]
+            assert result["dataset_digest"] == result["eval_dataset_digest"] == read_dataset(root).digest
+            assert result["radio_digest"] == result["eval_radio_digest"] == read_params("convoy").digest
+        else:
+            with pytest.raises(ScenarioError, match=f"/{unreadable}/"):
+                train(config, progress=False)
 
 
 def test_weights_that_are_no_numbers_stop_the_training_and_leave_the_last_observations(tmp_path):
