@@ -355,6 +355,7 @@ def test_silent_cars_are_on_the_road_but_not_in_the_table(tmp_path, play):
     assert states["alive"][:, :3].all()
     assert states["transmits"][0, :3].tolist() == [True, True, False]
     assert set(heard(seen)) == {1}
+    assert all(one["ego"][3] == 1.0 for one in seen)  # nor does the share of beacons heard tell of them
 
 
 def test_what_cannot_be_driven_is_refused_by_name(tmp_path, crossing):

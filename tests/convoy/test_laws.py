@@ -384,13 +384,17 @@ def test_end_reasons_and_contact_are_our_own(make):
     stated = {"hazard.share": 1.0, "hazard.rank": (1, 1), "hazard.release_share": 0.0, "hazard.decel_mps2": (9.0, 9.0),
               "driver.inattentive_share": 1.0}  # fmt: skip
     env.reset(seed=4, options={"episode": stated})
+    state, gaps_m = env.unwrapped.worlds.traffic.state, []
     ended = False
     while not ended:
         _, _, terminated, truncated, info = env.step(ZERO)
         ended = terminated or truncated
+        gaps_m.append(info["gap_m"])
+        ahead_m = state.position_m[0, 1:5] - state.length_m[0, 1:5]
+        assert gaps_m[-1] == (ahead_m - state.position_m[0, EGO]).min()
     assert terminated
     assert info["end_reason"] == EndReason.COLLISION
-    assert info["gap_m"] <= 0.0
+    assert gaps_m[-1] <= 0.0 < min(gaps_m[:-1])  # at the first contact
     assert info["reward_terms"]["collision"] <= -100.0
 
 
