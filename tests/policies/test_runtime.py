@@ -41,6 +41,28 @@ def test_a_world_gets_the_same_bits_alone_and_in_a_batch(run):
     assert together.tolist() == alone
 
 
+@pytest.mark.parametrize("widths", [Widths(), Widths(lstm=7)])
+def test_a_masked_row_changes_no_bit(tmp_path, widths):
+    write_run(tmp_path, random_actor(widths))
+    policy, clean = load_policy(tmp_path), random_observations(200, 6)
+    found = []
+    for rubbish in (0.0, 1e6, np.nan, np.inf):
+        peers = np.where(clean.peer_mask[:, :, None] == 0, np.float32(rubbish), clean.peers)
+        policy.reset(np.ones(200, np.bool_))
+        found.append(policy.act(clean._replace(peers=peers)).tobytes())
+    assert len(set(found)) == 1
+
+
+def test_the_order_of_rows_and_the_capacity_change_the_action_by_at_most_1e_6(run):
+    policy, seen = load_policy(run[0]), random_observations(500, 8)
+    expected, order = policy.act(seen), np.random.default_rng(1).permutation(8)
+    shuffled = seen._replace(peers=seen.peers[:, order], peer_mask=seen.peer_mask[:, order])
+    room = ((0, 0), (0, 24))
+    wide = seen._replace(peers=np.pad(seen.peers, (*room, (0, 0))), peer_mask=np.pad(seen.peer_mask, room))
+    for variant in (shuffled, wide):
+        assert np.abs(policy.act(variant) - expected).max() <= 1e-6
+
+
 def test_actions_are_clipped_to_what_the_control_allows(tmp_path):
     actor = random_actor()
     with torch.no_grad():
