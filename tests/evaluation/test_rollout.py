@@ -10,6 +10,7 @@ from roadsense.espnow.profiles import read_params
 from roadsense.evaluation.evaluate import EvaluationConfig, evaluate, find_policy
 from roadsense.evaluation.metrics import measure
 from roadsense.evaluation.rollout import EVALUATION_SEED, play, record_observations
+from roadsense.export.onnx import export_onnx
 from roadsense.manifest import read_dataset
 from roadsense.policies.baselines import make_baseline
 from roadsense.randomness import episode_seed
@@ -96,11 +97,12 @@ def test_a_list_of_a_dataset_is_walked_in_its_order_and_named_by_digests(tmp_pat
         evaluate([make_baseline("none")], dataclasses.replace(config, split="val"), progress=False)
 
 
-def test_evaluating_a_run_unpickles_nothing(tmp_path):
+def test_evaluating_and_exporting_a_run_unpickles_nothing(tmp_path):
     """Its folder may be a stranger's: ``model.zip`` is there to go on training from, and is not opened."""
     write_run(tmp_path / "run", random_actor())
     write_trapped_zip(tmp_path / "run" / "model.zip", tmp_path / "sprung")
     evaluate([find_policy(str(tmp_path / "run"))], EvaluationConfig(episodes=1, engine="native"), progress=False)
+    export_onnx(tmp_path / "run")
     assert not (tmp_path / "sprung").exists()
 
 
