@@ -141,6 +141,18 @@ def refused(scenario, **kwargs):
     return str(error.value)
 
 
+def test_a_late_ego_really_crashes(tmp_path):
+    """SUMO's safe-speed guard is off for it as well: full throttle ends in the car ahead."""
+    slow = '<vType id="slow" carFollowModel="Krauss" sigma="0" maxSpeed="12"/>'
+    cars = slow + car("V002", position=50, speed=10, kind="slow") + car("V001", depart=8.0, departSpeed="10")
+    with gym.make("Convoy-v0", scenario=write(tmp_path / "s", cars), control="acceleration") as env:
+        env.reset(seed=1)
+        terminated = truncated = False
+        while not (terminated or truncated):
+            _, _, terminated, truncated, info = env.step([1.0])
+        assert (terminated, info["end_reason"]) == (True, EndReason.COLLISION)
+
+
 def test_an_ego_that_never_departs_is_an_error_after_a_minute_of_traffic(tmp_path):
     folder = write(tmp_path / "late", car("V002", position=50) + car("V001", depart=61.0))
     said = refused(folder)

@@ -2,15 +2,18 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from roadsense.cli import main
-from roadsense.datasets.check import ScenarioDrive, check
+from roadsense.datasets.check import ScenarioDrive, check, driving_problems
+from roadsense.datasets.road import road_of
 from roadsense.errors import InputMismatchError, ScenarioError
 from roadsense.espnow.profiles import read_params
 from roadsense.manifest import file_digest, tree_digest
 from roadsense.randomness import episode_seed
 from roadsense.scenario import read_scenario
+from roadsense.traffic.route import RouteCatalogue
 
 pytestmark = pytest.mark.usefixtures("require_sumo")
 
@@ -79,6 +82,22 @@ def test_a_late_ego_is_reported(copy):
     change(crowded(copy), r'(id="V001" type="[^"]+") depart="0"', r'\1 depart="5"')
     sign(copy)
     assert found(copy) == [f"{crowded(copy)}: V001 is not on the road at t = 0 with its place and speed in numbers"]
+
+
+def test_who_is_not_where_it_is_stated_at_the_first_step_is_reported(copy):
+    scenario = read_scenario(crowded(copy))
+    driver, road = ScenarioDrive(8, read_params("convoy")), road_of(scenario, RouteCatalogue())
+    try:
+        trace = driver.drive(scenario, 1)
+    finally:
+        driver.close()
+    assert list(driving_problems(scenario, trace, road)) == []
+    off_m, off_mps = np.zeros_like(trace.position_m), np.zeros_like(trace.speed_mps)
+    off_m[0, 0], off_mps[0, 1] = 0.001, 0.002
+    moved = trace._replace(position_m=trace.position_m + off_m, speed_mps=trace.speed_mps + off_mps)
+    assert [problem.split(" (")[0] for problem in driving_problems(scenario, moved, road)] == [
+        "V001 is not where it is stated at t = 0", "V002 is not where it is stated at t = 0"
+    ]  # fmt: skip
 
 
 def test_an_ego_of_another_name_is_reported(copy):

@@ -51,6 +51,14 @@ def test_every_policy_meets_the_same_episodes():
     assert not any(measure(trace).collision for trace in braking)
 
 
+def test_traces_hold_the_truth_whatever_the_radio():
+    for heard, exact in zip(played("none", 2, 1, radio="convoy"), played("none", 2, 1, radio="ideal"), strict=True):
+        assert not np.array_equal(heard.age_s, exact.age_s, equal_nan=True)
+        for name in ("position_m", "speed_mps", "accel_mps2", "gap_m", "closing_speed_mps", "required_decel_mps2",
+                     "hazard_phase", "reward"):  # fmt: skip
+            assert np.array_equal(getattr(heard, name), getattr(exact, name)), name
+
+
 def test_evaluating_twice_gives_the_same_figures():
     config = EvaluationConfig(episodes=3)
     found = [evaluate([make_baseline("random")], config, progress=False).document() for _ in range(2)]
