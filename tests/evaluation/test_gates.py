@@ -1,18 +1,21 @@
 import dataclasses
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
 from roadsense.cli import main
-from roadsense.errors import InputMismatchError, ParamsError, UsageError
+from roadsense.errors import InputMismatchError, ParamsError, RoadsenseError, UsageError
 from roadsense.evaluation.controls import Shuffled
 from roadsense.evaluation.evaluate import EvaluationConfig, evaluate
 from roadsense.evaluation.gates import Gate, GateSpec, Judge, read_gates, table
 from roadsense.evaluation.promotion import GateConfig, judge_run
 from roadsense.files import write_json
+from roadsense.manifest import file_digest
 from roadsense.policies.baselines import make_baseline
 from roadsense.runs import COMPLETE, RunFolder
 
@@ -209,9 +212,9 @@ def test_shuffled_messages_are_true_but_not_of_now(tmp_path):
     assert [row.cells() for row in again.rows] == [row.cells() for row in result.rows[36:]]
 
 
-def run_of(folder):
+def run_of(folder, actor=None):
     """A packaged run with a random network."""
-    write_run(folder, random_actor())
+    write_run(folder, actor or random_actor())
     write_json(
         folder / "parity.json", {"observations": 10, "recorded": 1e-7, "runtime": 0.0, "permuted": 0, "padded": 0}
     )
@@ -222,7 +225,7 @@ def run_of(folder):
     return run
 
 
-def gates_of(folder, suite, **changes):
+def gates_of(folder, suite, /, **changes):
     path = folder / "gates.yaml"
     collisions = {"suite": suite, "figure": "collisions.rate", "at_most": 1.0, **changes}
     gates = [
@@ -267,6 +270,71 @@ def test_a_changed_file_fails_the_integrity_gate(tmp_path):
     assert not again[0].passed  # a verdict does not make a changed file the right one
     with pytest.raises(InputMismatchError):
         run.verify()
+
+
+def test_a_verdict_does_not_spoil_a_run_that_is_mended(tmp_path):
+    run, suite = run_of(tmp_path / "mine"), file_of(tmp_path)
+    whole, config = (run.path / "training.json").read_bytes(), GateConfig(gates=gates_of(tmp_path, suite), confirm=0)
+    (run.path / "training.json").write_bytes(b"{}")
+    assert not judge_run(run.path, config, progress=False)[0].passed
+    (run.path / "training.json").write_bytes(whole)
+    assert judge_run(run.path, config, progress=False)[0].passed
+    run.verify()
+
+
+def test_a_policy_whose_actions_are_no_numbers_is_rejected_not_a_traceback(tmp_path, capsys):
+    actor, suite = random_actor(), file_of(tmp_path)
+    actor.head[-1].bias.data.fill_(float("nan"))
+    run = run_of(tmp_path / "mine", actor)
+    assert main(["gate", str(run.path), "--gates", gates_of(tmp_path, suite), "--confirm", "0"]) == 3
+    told = capsys.readouterr().out
+    assert "latency: p99: the policy made no decision that could be timed" in told
+    assert "safety: collisions: 36 episodes were broken off; mine, episode 0: the action at step 0 is not a" in told
+    assert run.status == "rejected"
+    assert main(["evaluate", "--suite", suite, "--engine", "native", "--policy", str(run.path)]) == 0
+    told = capsys.readouterr()
+    assert "18/18 [81.5, 100.0]" in told.out
+    assert "mine broke off 36 episodes, which count as collisions; " in told.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"figure": "collisions.rat"}, "no figure 'collisions.rat'"),
+        ({"radio": "convoi"}, "has no radio 'convoi'; did you mean 'convoy'?"),
+        ({"where": {"rank": 11}}, "has no bucket with rank: 11"),
+        ({"where": {"severty": 1}}, "has no bucket with severty: 1"),
+        ({"policy": "nobody"}, "'nobody'"),
+        ({"suite": "matrx"}, "'matrx'"),
+    ],
+)
+def test_what_no_suite_has_is_refused_before_anything_is_played(tmp_path, changes, told):
+    run, suite = run_of(tmp_path / "mine"), file_of(tmp_path)
+    with pytest.raises(RoadsenseError, match=re.escape(told)) as refused:
+        judge_run(run.path, GateConfig(gates=gates_of(tmp_path, suite, **changes), confirm=0), progress=False)
+    assert "\n" not in str(refused.value)
+    assert not (run.path / ".gates").exists() and run.status == "complete"
+
+
+def test_two_suites_of_one_name_are_refused(tmp_path):
+    (tmp_path / "b").mkdir()
+    path = gates_of(tmp_path, file_of(tmp_path), suite=file_of(tmp_path / "b"))
+    with pytest.raises(ParamsError, match="two suites are called 'small'; rename one of the files"):
+        read_gates(path)
+
+
+def test_a_model_that_was_not_compared_is_no_parity(tmp_path):
+    run, suite = run_of(tmp_path / "mine"), file_of(tmp_path)
+    parity = {"group": "export", "name": "parity", "check": "parity", "at_most": 1e-5}
+    path = gates_of(tmp_path, suite)
+    stated = yaml.safe_load(Path(path).read_text())
+    Path(path).write_text(yaml.safe_dump({**stated, "gates": [parity]}))
+    (run.path / "model.onnx").write_bytes(b"a model")
+    found = json.loads((run.path / "parity.json").read_text())
+    for digest, why in ((file_digest(run.path / "model.onnx"), ""), ("0" * 64, "is not the file that was compared")):
+        write_json(run.path / "parity.json", {**found, "model_digest": digest})
+        (verdict,) = judge_run(run.path, GateConfig(gates=path, confirm=0), progress=False)
+        assert verdict.passed == (not why) and verdict.why.endswith(why)
 
 
 def test_a_policy_of_another_layout_is_refused(tmp_path):

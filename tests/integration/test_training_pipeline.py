@@ -146,6 +146,7 @@ def test_a_run_states_its_figures_with_their_provenance(finished):
     assert policies["none"]["collisions"]["count"] > policies["oracle"]["collisions"]["count"]
     assert policies["none"]["hazards_happened"] == policies["none"]["hazards_planned"] > 0
     assert metrics["training"]["explained_variance"]["n"] > 0
+    assert metrics["evaluation"]["split"] == "eval"
     assert metrics["evaluation"]["dataset_digest"] == json.loads((run / "manifest.json").read_text())["content_digest"]
     with open(run / "episodes.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
