@@ -173,3 +173,27 @@ def test_the_command_writes_a_folder(tmp_path, capsys):
     assert capsys.readouterr().out == first
     assert main(["evaluate", "--suite", "matrx", "--policy", "none"]) == 2
     assert "did you mean 'matrix'" in capsys.readouterr().err
+
+
+def test_fewer_episodes_of_each_bucket_are_the_first_ones_and_another_suite(tmp_path):
+    suite = file_of(tmp_path)
+    whole, fewer, more = (
+        evaluate([make_baseline("none")], EvaluationConfig(suite=suite, engine="native", **stated), progress=False)
+        for stated in ({}, {"episodes_per_bucket": 1}, {"episodes_per_bucket": 99})
+    )
+    firsts = {bucket.episodes[0] for bucket in whole.buckets}
+    assert [row.cells()[2:] for row in fewer.rows] == [row.cells()[2:] for row in whole.rows if row.episode in firsts]
+    assert fewer.identity["suite"]["digest"] != whole.identity["suite"]["digest"] == more.identity["suite"]["digest"]
+    with pytest.raises(UsageError, match="episodes_per_bucket is 0; it must be at least 1"):
+        EvaluationConfig(suite=suite, episodes_per_bucket=0)
+    with pytest.raises(UsageError, match="goes with a suite; a split has no buckets"):
+        EvaluationConfig(episodes_per_bucket=1)
+
+
+def test_policies_may_be_named_one_by_one_or_together(tmp_path, capsys):
+    asked = ["evaluate", "--suite", file_of(tmp_path), "--engine", "native", "--episodes-per-bucket", "1"]
+    shown = []
+    for policies in (["--policy", "none", "oracle"], ["--policy", "none", "--policy", "oracle"]):
+        assert main([*asked, *policies]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] and "\nnone " in shown[0] and "\noracle " in shown[0]
