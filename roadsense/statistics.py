@@ -76,7 +76,7 @@ class ClusteredMean:
     low: float
     high: float
     chance: float
-    """Two-sided probability of a mean at least so far from its expectation; 1 without one."""
+    """Two-sided probability of a mean at least so far from its expectation; 1 without one or with one cluster."""
 
 
 def clustered_mean(
@@ -86,6 +86,8 @@ def clustered_mean(
     confidence: float = CONFIDENCE,
 ) -> ClusteredMean:
     """Mean with a cluster-robust interval (Student's t, one degree of freedom less than clusters).
+
+    A single cluster tells of no spread: its bounds are NaN and its chance is 1.
 
     Args:
         values: [n].
@@ -99,11 +101,13 @@ def clustered_mean(
 
     _, index = np.unique(clusters, return_inverse=True)
     count = int(index.max()) + 1
-    rest = values - (values.mean() if expected is None else expected)
-    totals = np.bincount(index, rest - rest.mean(), count)
-    spread = float(np.sqrt((totals**2).sum() * count / max(1, count - 1))) / len(values)
-    reach = float(t.ppf(0.5 + 0.5 * confidence, max(1, count - 1))) * spread
-    off = 0.0 if expected is None else abs(float(rest.mean()))
-    chance = 1.0 if off == 0.0 else 2.0 * float(t.sf(off / spread, max(1, count - 1))) if spread > 0.0 else 0.0
     value = float(values.mean())
+    if count < 2:
+        return ClusteredMean(value=value, low=float("nan"), high=float("nan"), chance=1.0)
+    rest = values - (value if expected is None else expected)
+    totals = np.bincount(index, rest - rest.mean(), count)
+    spread = float(np.sqrt((totals**2).sum() * count / (count - 1))) / len(values)
+    reach = float(t.ppf(0.5 + 0.5 * confidence, count - 1)) * spread
+    off = 0.0 if expected is None else abs(float(rest.mean()))
+    chance = 1.0 if off == 0.0 else 2.0 * float(t.sf(off / spread, count - 1)) if spread > 0.0 else 0.0
     return ClusteredMean(value=value, low=value - reach, high=value + reach, chance=chance)

@@ -70,6 +70,13 @@ def test_repeating_a_cluster_tells_nothing_new():
     assert (often.low, often.high) == (pytest.approx(once.low), pytest.approx(once.high))
 
 
+def test_one_cluster_tells_of_no_spread():
+    """However far off it is, nothing says that it is impossible by chance."""
+    mean = clustered_mean(np.array([0.9, 1.0, 1.1]), np.zeros(3), np.zeros(3))
+    assert (mean.value, mean.chance) == (pytest.approx(1.0), 1.0)
+    assert math.isnan(mean.low) and math.isnan(mean.high)
+
+
 def test_what_is_expected_is_judged_and_does_not_widen():
     rng = np.random.default_rng(8)
     expected = np.repeat([0.1, 0.9], 500)
