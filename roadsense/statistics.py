@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -29,25 +32,84 @@ def clopper_pearson(count: int, total: int, confidence: float = CONFIDENCE) -> t
     return low, high
 
 
+def highest_rate_without_events(exposure: float, confidence: float = CONFIDENCE) -> float:
+    """Upper bound of the two-sided exact interval of a Poisson rate of which no event was seen; the lower one is 0.
+
+    It solves exp(-rate · exposure) = (1 - confidence) / 2, so it is -ln((1 - confidence) / 2) / exposure: 3.69 per
+    exposure at 95 %. Without exposure nothing is known: infinity.
+
+    Args:
+        exposure: over which it was looked for (kilometres, say).
+        confidence: of the interval.
+
+    Source: Garwood, Biometrika 28 (1936), for a count of 0.
+    """
+    return -math.log(0.5 * (1.0 - confidence)) / exposure if exposure > 0.0 else math.inf
+
+
 def cluster_bootstrap(
-    numerators: Sequence[float],
-    denominators: Sequence[float],
+    numerators: ArrayLike,
+    denominators: ArrayLike,
     clusters: Sequence[str],
     confidence: float = CONFIDENCE,
+    *,
+    expanded: bool = False,
 ) -> tuple[float, float]:
     """Percentile interval of sum(numerators)/sum(denominators), resampling whole clusters (scenarios).
 
-    The resampling is seeded by a constant, so that the same episodes give the same interval. NaN for no data.
+    NaN below two clusters, which tell of no spread. Not for events of which none was seen, where it has no width: take
+    :func:`highest_rate_without_events` or :func:`clopper_pearson` there.
+
+    Args:
+        numerators: [n].
+        denominators: [n].
+        clusters: [n], what each belongs to.
+        confidence: of the interval.
+        expanded: wider for few clusters, as :func:`resampled_interval` says. Without, it is too narrow for few, and who
+            calls it widens it.
     """
-    names, index = np.unique(np.asarray(clusters), return_inverse=True)
-    if len(names) == 0:
-        return float("nan"), float("nan")
-    top = np.bincount(index, np.asarray(numerators, float), len(names))
-    bottom = np.bincount(index, np.asarray(denominators, float), len(names))
-    chosen = resampled(len(names))
+    totals = cluster_sums(clusters, numerators, denominators)
+    return resampled_interval(_quotient, totals, confidence, expanded=expanded)
+
+
+def _quotient(top: FloatArray, bottom: FloatArray) -> FloatArray:
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratios: NDArray[np.float64] = top[chosen].sum(1) / bottom[chosen].sum(1)
-    return percentile_interval(ratios, 0.5 * (1.0 - confidence))
+        found: FloatArray = top / bottom
+    return found
+
+
+def cluster_sums(clusters: ArrayLike, *columns: ArrayLike) -> list[FloatArray]:
+    """The columns [n] summed by cluster, [cluster] each."""
+    names, index = np.unique(np.asarray(clusters), return_inverse=True)
+    return [np.bincount(index, np.asarray(values, float), len(names)).astype(np.float64) for values in columns]
+
+
+def resampled_interval(
+    figure: Callable[..., FloatArray], totals: Sequence[FloatArray], confidence: float, *, expanded: bool = True
+) -> tuple[float, float]:
+    """Bounds of a figure of sums over clusters, which are resampled whole; NaN below two of them.
+
+    Args:
+        figure: of each column's sum, [sample] each, to [sample].
+        totals: columns, [cluster] each.
+        confidence: of the interval.
+        expanded: percentiles further out, as far as Student's t is wider than the normal distribution for this number
+            of clusters. It covers 75 % with three of them, 89 % with five, 94 % with ten.
+
+    Source: Hesterberg, The American Statistician 69 (2015), for the expansion.
+    """
+    count = len(totals[0])
+    if count < 2:
+        return math.nan, math.nan
+    chosen = resampled(count)
+    samples = figure(*(values[chosen].sum(1) for values in totals))
+    return percentile_interval(samples, _expanded_tail(count, confidence) if expanded else 0.5 * (1.0 - confidence))
+
+
+def _expanded_tail(count: int, confidence: float) -> float:
+    from scipy.stats import norm, t
+
+    return float(norm.cdf(-np.sqrt(count / (count - 1)) * t.ppf(0.5 + 0.5 * confidence, count - 1)))
 
 
 def resampled(count: int, *strata: int) -> NDArray[np.int64]:
@@ -59,11 +121,11 @@ def resampled(count: int, *strata: int) -> NDArray[np.int64]:
     return draw.integers(count, size=(RESAMPLES, count, *strata))
 
 
-def percentile_interval(samples: NDArray[np.float64], tail: float) -> tuple[float, float]:
+def percentile_interval(samples: FloatArray, tail: float) -> tuple[float, float]:
     """Bounds that leave the share ``tail`` of the finite samples on either side; NaN where none is finite."""
     samples = samples[np.isfinite(samples)]
     if len(samples) == 0:
-        return float("nan"), float("nan")
+        return math.nan, math.nan
     low, high = np.percentile(samples, [100.0 * tail, 100.0 * (1.0 - tail)])
     return float(low), float(high)
 
@@ -80,9 +142,9 @@ class ClusteredMean:
 
 
 def clustered_mean(
-    values: NDArray[np.float64],
+    values: FloatArray,
     clusters: NDArray[Any],
-    expected: NDArray[np.float64] | None = None,
+    expected: FloatArray | None = None,
     confidence: float = CONFIDENCE,
 ) -> ClusteredMean:
     """Mean with a cluster-robust interval (Student's t, one degree of freedom less than clusters).
@@ -103,7 +165,7 @@ def clustered_mean(
     count = int(index.max()) + 1
     value = float(values.mean())
     if count < 2:
-        return ClusteredMean(value=value, low=float("nan"), high=float("nan"), chance=1.0)
+        return ClusteredMean(value=value, low=math.nan, high=math.nan, chance=1.0)
     rest = values - (value if expected is None else expected)
     totals = np.bincount(index, rest - rest.mean(), count)
     spread = float(np.sqrt((totals**2).sum() * count / (count - 1))) / len(values)

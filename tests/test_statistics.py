@@ -2,8 +2,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from roadsense.statistics import clopper_pearson, cluster_bootstrap, clustered_mean
+from roadsense.comparison import paired_bootstrap
+from roadsense.statistics import clopper_pearson, cluster_bootstrap, clustered_mean, highest_rate_without_events
 
 
 def test_exact_bounds_of_a_proportion():
@@ -34,12 +36,46 @@ def test_the_bootstrap_resamples_clusters_and_not_episodes():
 
 
 def test_a_ratio_of_sums_and_not_a_mean_of_ratios():
-    low, high = cluster_bootstrap([1.0, 1.0], [1.0, 3.0], ["same", "same"])
-    assert low == high == pytest.approx(0.5)  # (1 + 1) / (1 + 3), and one cluster has no spread
+    # two clusters, drawn twice: 1/3, 1 + 1 of 3 + 1, or 1/1
+    low, high = cluster_bootstrap([1.0, 1.0], [1.0, 3.0], ["a", "b"], expanded=True)
+    assert (low, high) == (pytest.approx(1 / 3), pytest.approx(1.0))
+    low, high = cluster_bootstrap([1.0] * 60, [1.0, 3.0] * 30, [str(number) for number in range(60)])
+    assert low < 0.5 < high < 2 / 3  # which is the mean of the ratios
 
 
-def test_no_data_has_no_interval():
-    assert all(math.isnan(bound) for bound in cluster_bootstrap([], [], []))
+@pytest.mark.parametrize("names", [[], ["same", "same"]])
+def test_where_nothing_tells_of_the_spread_there_is_no_interval(names):
+    assert all(math.isnan(bound) for bound in cluster_bootstrap([1.0, 2.0][: len(names)], [1.0] * len(names), names))
+
+
+def test_an_interval_of_few_clusters_is_as_wide_as_that_of_a_paired_difference():
+    rng = np.random.default_rng(4)
+    tops, bottoms, names = rng.poisson(3.0, 12), rng.uniform(1.0, 2.0, 12), [str(number // 2) for number in range(12)]
+    against_nothing = paired_bootstrap(tops, np.zeros(12), names, first_over=bottoms)
+    assert cluster_bootstrap(tops, bottoms, names, expanded=True) == (against_nothing.low, against_nothing.high)
+
+
+@pytest.mark.parametrize(("clusters", "least", "most"), [(5, 0.85, 0.94), (10, 0.90, 0.97)])
+def test_intervals_of_few_clusters_cover_as_often_as_documented(clusters, least, most):
+    rng, covered = np.random.default_rng(2), 0
+    names = np.repeat(np.arange(clusters), 4).astype(str).tolist()
+    for _ in range(500):
+        values = np.repeat(rng.normal(size=clusters), 4) + rng.normal(0.0, 0.3, 4 * clusters)
+        low, high = cluster_bootstrap(values, np.ones(len(values)), names, expanded=True)
+        covered += low <= 0.0 <= high
+    print(f"{clusters} clusters: {covered / 500:.3f} covered")
+    assert least < covered / 500 < most
+
+
+def test_a_rate_of_which_nothing_was_seen_has_an_upper_bound_all_the_same():
+    # exp(-rate * exposure) = 0.025
+    assert highest_rate_without_events(5.0) == pytest.approx(0.7377759, rel=1e-6)
+    assert highest_rate_without_events(3.0, confidence=0.9) == pytest.approx(poisson_bound(3.0, 0.05), rel=1e-9)
+    assert highest_rate_without_events(0.0) == math.inf
+
+
+def poisson_bound(exposure, chance):
+    return float(stats.chi2.ppf(1.0 - chance, 2) / 2.0 / exposure)  # Garwood's bound by quantiles of chi square
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():

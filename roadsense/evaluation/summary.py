@@ -10,7 +10,7 @@ import numpy as np
 
 from roadsense.evaluation.metrics import EVENTS_VERSION, EpisodeMetrics
 from roadsense.evaluation.surrogates import TTC_LEVELS_S
-from roadsense.statistics import CONFIDENCE, clopper_pearson, cluster_bootstrap
+from roadsense.statistics import CONFIDENCE, clopper_pearson, cluster_bootstrap, highest_rate_without_events
 
 
 def _proportion(flags: Sequence[bool]) -> dict[str, Any]:
@@ -19,9 +19,15 @@ def _proportion(flags: Sequence[bool]) -> dict[str, Any]:
     return {"count": count, "n": total, "rate": count / total if total else None, "low": low, "high": high}
 
 
-def _ratio(episodes: Sequence[EpisodeMetrics], top: Sequence[float], bottom: Sequence[float]) -> dict[str, Any]:
-    low, high = cluster_bootstrap(top, bottom, [episode.scenario_id for episode in episodes])
+def _ratio(
+    episodes: Sequence[EpisodeMetrics], top: Sequence[float], bottom: Sequence[float], *, events: bool = False
+) -> dict[str, Any]:
+    """A ratio of sums; with ``events`` a count over kilometres, which has exact bounds where nothing was counted."""
     total = sum(bottom)
+    if events and not any(top):
+        low, high = (0.0, highest_rate_without_events(total)) if total else (math.nan, math.nan)
+    else:
+        low, high = cluster_bootstrap(top, bottom, [episode.scenario_id for episode in episodes], expanded=True)
     return {"n": len(episodes), "value": _number(sum(top) / total if total else math.nan), "low": _number(low),
             "high": _number(high)}  # fmt: skip
 
@@ -48,10 +54,10 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 def summarise(policy: str, episodes: Sequence[EpisodeMetrics], radio: str = "") -> dict[str, Any]:
     """Aggregates the episodes of one policy, under one radio or all.
 
-    Proportions carry exact Clopper–Pearson bounds, ratios a bootstrap interval by scenario, both at 95 %. Invalid
-    episodes (peers touched) are counted and left out of everything else. Failed ones (broken off by the policy) are
-    counted, named by their seeds, taken as collisions, and left out of the mean reward. A crash before the hazard could
-    happen is one in a hazard.
+    Proportions carry exact Clopper–Pearson bounds, ratios a bootstrap interval by scenario, rates of which no event was
+    seen exact Poisson bounds, all at 95 %. Invalid episodes (peers touched) are counted and left out of everything
+    else. Failed ones (broken off by the policy) are counted, named by their seeds, taken as collisions, and left out of
+    the mean reward. A crash before the hazard could happen is one in a hazard.
     """
     valid = [episode for episode in episodes if episode.valid]
     whole = [episode for episode in valid if not episode.failure]
@@ -94,10 +100,16 @@ def summarise(policy: str, episodes: Sequence[EpisodeMetrics], radio: str = "") 
         "hazards_planned": len(planned),
         "hazards_happened": sum(episode.hazard_happened for episode in valid),
         "false_brakes_per_calm_km": _ratio(
-            valid, [episode.false_brakes for episode in valid], [episode.calm_distance_km for episode in valid]
+            valid,
+            [episode.false_brakes for episode in valid],
+            [episode.calm_distance_km for episode in valid],
+            events=True,
         ),
         "false_brakes_per_calm_km_without_hazard": _ratio(
-            free, [episode.false_brakes for episode in free], [episode.calm_distance_km for episode in free]
+            free,
+            [episode.false_brakes for episode in free],
+            [episode.calm_distance_km for episode in free],
+            events=True,
         ),
         "calm_braking_share": _ratio(
             valid, [episode.calm_braking_steps for episode in valid], [episode.calm_steps for episode in valid]
@@ -137,8 +149,9 @@ def _mean(episodes: Sequence[EpisodeMetrics], name: str) -> dict[str, Any]:
 
 def _per_km(episodes: Sequence[EpisodeMetrics], name: str) -> dict[str, Any]:
     return _ratio(
-        episodes, [getattr(episode, name) for episode in episodes], [episode.distance_km for episode in episodes]
-    )
+        episodes, [getattr(episode, name) for episode in episodes], [episode.distance_km for episode in episodes],
+        events=True,
+    )  # fmt: skip
 
 
 def _interval(figure: dict[str, Any], key: str, digits: int) -> str:
@@ -146,7 +159,7 @@ def _interval(figure: dict[str, Any], key: str, digits: int) -> str:
         return "–"
     low, high = figure["low"], figure["high"]
     if low is None or high is None:
-        return f"{figure[key]:.{digits}f}"
+        return f"{figure[key]:.{digits}f} [–]"
     return f"{figure[key]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 

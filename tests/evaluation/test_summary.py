@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 
 import numpy as np
 import pytest
@@ -77,6 +78,27 @@ def test_the_table_shows_counts_with_n_and_bounds():
     assert "1/2 [1.3, 98.7]" in row  # exact bounds of one in two
     assert "1/3" in row
     assert "95 % interval" in note
+
+
+def test_no_event_in_few_kilometres_is_no_proof_that_there_are_none():
+    calm = [measure(trace(scenario_id=name)) for name in "abcdefghij"]
+    found = summarise("mine", calm)
+    brakes, km = found["false_brakes_per_calm_km"], found["calm_distance_km"]
+    assert (brakes["value"], brakes["low"]) == (0.0, 0.0)
+    assert brakes["high"] == pytest.approx(-math.log(0.025) / km)
+    for name in ("false_brakes_per_calm_km_without_hazard", "hard_brakes_3_per_km", "hard_brakes_4_5_per_km"):
+        assert found[name]["high"] == pytest.approx(-math.log(0.025) / km), name
+    assert found["calm_braking_share"]["high"] == 0.0  # no rate of events
+    nothing = summarise("mine", [])["hard_brakes_3_per_km"]
+    assert (nothing["value"], nothing["low"], nothing["high"]) == (None, None, None)
+
+
+def test_one_scenario_has_no_interval_and_the_table_says_so():
+    found = summarise("mine", [measure(trace(scenario_id="a", demand_mps2=pulse(20, (3, 6))))] * 2)
+    for name in ("average_reward", "false_brakes_per_calm_km"):
+        assert found[name]["value"] is not None
+        assert (found[name]["low"], found[name]["high"]) == (None, None), name
+    assert table([found]).count("[–]") == 2
 
 
 def test_episodes_csv_has_one_row_an_episode(tmp_path):
