@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from roadsense.errors import InputMismatchError, RoadsenseError
 from roadsense.evaluation.metrics import COLUMNS, EpisodeMetrics
@@ -17,7 +18,8 @@ from roadsense.files import cannot_write, refuse_unwritable, write_json, write_t
 
 EPISODES_NAME, IDENTITY_NAME = "episodes.csv", "identity.json"
 
-_READ: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "bool": lambda text: text == "True"}
+_TRUTH = {"True": True, "False": False}
+_READ: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "bool": _TRUTH.__getitem__}
 _TYPES = {one.name: _READ[str(one.type)] for one in dataclasses.fields(EpisodeMetrics)}
 
 
@@ -60,6 +62,25 @@ def write_episodes(path: Path, rows: Iterable[Row]) -> None:
     write_text(path, "".join([_line(HEAD), *(_line(row.cells()) for row in rows)]))
 
 
+_DAMAGED = (ValueError, KeyError, TypeError, csv.Error)
+"""What the first row raises that is not whole."""
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    for line in file:
+        if not line.endswith(b"\n") or b"\0" in line:
+            raise ValueError("a row is torn")
+        yield line.decode("utf-8")
+
+
+def _whole_rows(file: BinaryIO) -> Iterator[Row]:
+    """The rows up to the first damaged one, which raises."""
+    for cells in csv.DictReader(_lines(file), strict=True):
+        if None in cells or None in cells.values():
+            raise ValueError("a row has another length")
+        yield _row(cells)
+
+
 def read_episodes(path: Path) -> list[Row]:
     """The rows of an ``episodes.csv``; none where there is no such file.
 
@@ -67,11 +88,11 @@ def read_episodes(path: Path) -> list[Row]:
         RoadsenseError: it is not one.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [_row(cells) for cells in csv.DictReader(file)]
+        with path.open("rb") as file:
+            return list(_whole_rows(file))
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+    except (OSError, *_DAMAGED) as error:
         raise RoadsenseError(f"{path}: is no list of episodes ({error!r}); judge the run again.") from None
 
 
@@ -102,7 +123,7 @@ class Journal:
             raise InputMismatchError(f"{self._path}: is there, but not what it was made from; name another folder.")
         else:
             write_json(folder / IDENTITY_NAME, known)
-        write_episodes(self._path, [row for rows in self._rows.values() for row in rows])  # without a torn last line
+        write_episodes(self._path, [row for rows in self._rows.values() for row in rows])  # without what is damaged
 
     def rows_of(self, policy: str) -> list[Row]:
         """What is known of a policy's episodes already: the first ones of the list."""
@@ -146,15 +167,13 @@ def _refuse_other(folder: Path, identity: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, list[Row]]:
-    """Whole rows by policy; a torn last one is left out, and everything after a gap."""
-    if not path.is_file():
-        return {}
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
+    """Rows by policy, as far as they are whole and none is missing."""
     rows: dict[str, list[Row]] = {}
-    for cells in csv.DictReader(io.StringIO(whole)):
-        row = _row(cells)
-        kept = rows.setdefault(row.policy, [])
-        if row.episode == len(kept):
-            kept.append(row)
+    if not path.is_file():
+        return rows
+    with path.open("rb") as file, contextlib.suppress(*_DAMAGED):
+        for row in _whole_rows(file):
+            kept = rows.setdefault(row.policy, [])
+            if row.episode == len(kept):
+                kept.append(row)
     return rows

@@ -1,12 +1,14 @@
 import csv
+import json
+import shutil
 
 import numpy as np
 import pytest
 
 from roadsense.cli import main
-from roadsense.errors import InputMismatchError, UsageError
+from roadsense.errors import InputMismatchError, RoadsenseError, UsageError
 from roadsense.evaluation.evaluate import EvaluationConfig, evaluate
-from roadsense.evaluation.journal import EPISODES_NAME, HEAD
+from roadsense.evaluation.journal import EPISODES_NAME, HEAD, IDENTITY_NAME, Journal, read_episodes
 from roadsense.policies.baselines import make_baseline
 
 from .test_suites import file_of
@@ -115,6 +117,57 @@ def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path):
     with (folder / EPISODES_NAME).open(newline="") as file:
         rows = list(csv.reader(file))
     assert tuple(rows[0]) == HEAD and rows[1:] == texts(whole)
+
+
+def of_row(number, damaged):
+    return lambda lines: [*lines[:number], damaged(lines[number]), *lines[number + 1 :]]
+
+
+DAMAGES = {
+    "a cut row": of_row(5, lambda line: line[: len(line) // 2] + b"\n"),
+    "a row without its last columns": of_row(5, lambda line: line.rsplit(b",", 2)[0] + b"\n"),
+    "a row that goes on in the next": of_row(5, lambda line: line[:-1]),
+    "zeros as a power cut leaves them": of_row(5, lambda line: b"\0" * (len(line) - 1) + b"\n"),
+    "zeros within a text": of_row(5, lambda line: line.replace(b"ideal", b"ide\0l", 1)),
+    "no text at all": of_row(5, lambda line: b"\xff\xfe" + line),
+    "a quote that never ends": of_row(5, lambda line: b'"' + line),
+    "no truth value": of_row(5, lambda line: line.replace(b"True", b"Tr", 1)),
+    "a torn last row": lambda lines: [*lines[:6][:-1], lines[5][:-2]],
+}
+
+
+@pytest.fixture(scope="module")
+def kept(require_sumo, tmp_path_factory):
+    """A folder with twelve episodes, the texts of these, and its configuration."""
+    root = tmp_path_factory.mktemp("kept")
+    config = suite_config(root, episodes_per_bucket=1)
+    result = evaluate([make_baseline("none")], config, folder=root / "out", progress=False)
+    return root / "out", texts(result), config
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_rows_before_a_damaged_one_are_kept(kept, tmp_path, damage):
+    folder, rows, _ = kept
+    lines = (folder / EPISODES_NAME).read_bytes().splitlines(keepends=True)
+    identity = json.loads((folder / IDENTITY_NAME).read_text())
+    (tmp_path / IDENTITY_NAME).write_text(json.dumps(identity))
+    path = tmp_path / EPISODES_NAME
+    path.write_bytes(b"".join(DAMAGES[damage](lines)))
+    with pytest.raises(RoadsenseError, match=r"episodes\.csv: is no list of episodes .*; judge the run again"):
+        read_episodes(path)
+    assert [row.cells() for row in Journal(tmp_path, identity).rows_of("none")] == rows[:4]
+    assert path.read_bytes() == b"".join(lines[:5])
+
+
+def test_what_comes_from_a_damaged_row_on_is_played_again(kept, tmp_path):
+    folder, rows, config = kept
+    shutil.copytree(folder, tmp_path / "out")
+    path = tmp_path / "out" / EPISODES_NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(DAMAGES["zeros as a power cut leaves them"](lines)))
+    again = evaluate([make_baseline("none")], config, folder=tmp_path / "out", progress=False)
+    assert texts(again) == rows
+    assert path.read_bytes() == b"".join(lines)
 
 
 def test_another_evaluation_in_the_folder_is_refused(tmp_path):
