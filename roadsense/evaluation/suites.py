@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from roadsense.datasets.config import Ranges
-from roadsense.errors import InputMismatchError, UsageError
+from roadsense.errors import InputMismatchError, RoadsenseError, UsageError
 from roadsense.espnow.params import RadioParams
 from roadsense.espnow.profiles import read_params
 from roadsense.evaluation.named import read_named, shipped
@@ -32,6 +32,22 @@ SELECTING = {"convoys": ("peers", "road"), "pairs": ("speed_kmh", "gap_m")}
 
 LOSS_AXES = ("loss", "burst", "gps_m")
 """Axes that together state a radio."""
+
+_COUNTS = "whole numbers from 1 to 1000", lambda value: 1 <= value <= 1000 and value == int(value)
+
+NUMBERS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "peers": _COUNTS,
+    "rank": _COUNTS,
+    "speed_kmh": ("numbers above 0, up to 1000", lambda value: 0 < value <= 1000),
+    "gap_m": ("numbers above 0, up to 100000", lambda value: 0 < value <= 100_000),
+    "loss": ("shares from 0 to below 1", lambda value: 0 <= value < 1),
+    "burst": ("numbers from 1 to 10000", lambda value: 1 <= value <= 10_000),
+    "gps_m": ("numbers from 0 to 50", lambda value: 0 <= value <= 50),
+}
+"""What axes that list numbers take, in words and as a test."""
+
+TEXTS = ("road", "radio")
+"""Axes that list texts."""
 
 DEFAULT_RADIO = "convoy"
 """Radio of a suite that states none."""
@@ -77,6 +93,21 @@ class SuiteSpec(_Strict):
     scenarios_digest: str | None = None
     """Digest that the scenarios must have; None: whatever they are."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _values_fit(cls, document: Any) -> Any:
+        axes = document.get("axes") if isinstance(document, dict) else None
+        for name, axis in axes.items() if isinstance(axes, dict) else ():
+            if isinstance(axis, list) and name in NUMBERS:
+                _refuse_other_than_numbers(name, axis)
+            elif isinstance(axis, list) and name in TEXTS:
+                _refuse_other_than_texts(name, axis)
+            elif isinstance(axis, dict):
+                if (name in NUMBERS or name in TEXTS) and not all(isinstance(label, str) for label in axis):
+                    raise ValueError(f"axes.{name} is a list of values; state it as one")
+                _refuse_other_than_texts(name, axis)
+        return document
+
     @model_validator(mode="after")
     def _axes_fit(self) -> SuiteSpec:
         if (self.convoys is None) == (self.pairs is None):
@@ -96,11 +127,49 @@ class SuiteSpec(_Strict):
         stated = [name for name in LOSS_AXES if name in self.axes]
         if stated and (len(stated) < len(LOSS_AXES) or "radio" in self.axes):
             raise ValueError(f"axes state a radio by {', '.join(LOSS_AXES)}, all of them, or by radio alone")
+        farthest = max(_numbers(self.axes.get("rank")), default=0)
+        if farthest > self.most_peers:
+            cars = "1 car" if self.most_peers == 1 else f"{self.most_peers} cars"
+            raise ValueError(f"axes.rank states {farthest}, but no scenario has more than {cars} ahead of V001")
         return self
 
     @property
     def kind(self) -> Literal["convoys", "pairs"]:
         return "pairs" if self.convoys is None else "convoys"
+
+    @property
+    def most_peers(self) -> int:
+        """Cars ahead of V001 in the scenarios that have most of them."""
+        if self.convoys is None:
+            return 1
+        return int(max(_numbers(self.axes.get("peers")), default=self.convoys.ranges.peer_count[1]))
+
+
+def _refuse_other_than_numbers(axis: str, values: list[Any]) -> None:
+    takes, fits = NUMBERS[axis]
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
+            raise ValueError(f"axes.{axis} states {value!r}, but takes {takes}")
+    _refuse_twice(axis, values, [f"{value:g}" for value in values])  # as in the names of scenarios
+
+
+def _refuse_other_than_texts(axis: str, values: Iterable[Any]) -> None:
+    stated = list(values)
+    for value in stated:
+        if isinstance(value, bool):
+            raise ValueError(
+                f"axes.{axis} states {value}, a truth value, as off, on, no and yes are in YAML; put quotes around the"
+                " word"
+            )
+        if not isinstance(value, str):
+            raise ValueError(f"axes.{axis} states {value!r}, but takes texts; put quotes around it")
+    _refuse_twice(axis, stated, stated)
+
+
+def _refuse_twice(axis: str, values: list[Any], written: list[str]) -> None:
+    for place, value in enumerate(values):
+        if written[place] in written[:place]:
+            raise ValueError(f"axes.{axis} states {value!r} more than once")
 
 
 class Bucket(NamedTuple):
@@ -140,7 +209,7 @@ class Suite:
             raise
 
     def _make(self, root: Path, where: str) -> None:
-        spec, pools = self.spec, self._scenarios(root)
+        spec, pools = self.spec, self._scenarios(root, where)
         files = sorted(file for file in root.rglob("*") if file.is_file())
         self.scenarios_digest = tree_digest((file.relative_to(root).as_posix(), file_digest(file)) for file in files)
         if spec.scenarios_digest not in (None, self.scenarios_digest):
@@ -166,7 +235,7 @@ class Suite:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _scenarios(self, root: Path) -> dict[tuple[Label, ...], list[Scenario]]:
+    def _scenarios(self, root: Path, where: str) -> dict[tuple[Label, ...], list[Scenario]]:
         """Writes the scenarios; by the values of the axes that choose one."""
         spec = self.spec
         pools: dict[tuple[Label, ...], list[Scenario]] = {}
@@ -174,11 +243,12 @@ class Suite:
         if spec.convoys is not None:
             written = write_convoys(
                 root, spec.seed, spec.convoys.roads, spec.convoys.each, spec.convoys.ranges,
-                _numbers(spec.axes.get("peers")),
+                _numbers(spec.axes.get("peers")), where,
             )  # fmt: skip
         else:
             assert spec.pairs is not None
-            written = write_pairs(root, spec.pairs.road, *(_numbers(spec.axes[name]) for name in SELECTING["pairs"]))
+            speeds_kmh, gaps_m = (_numbers(spec.axes[name]) for name in SELECTING["pairs"])
+            written = write_pairs(root, spec.pairs.road, speeds_kmh, gaps_m, where)
         chosen = [place for place, name in enumerate(SELECTING[spec.kind]) if name in spec.axes]
         for scenario_id, key in written:
             pools.setdefault(tuple(key[place] for place in chosen), []).append(
@@ -193,9 +263,10 @@ class Suite:
         for labels, changes, radio in _combinations(spec):
             pool = pools.get(tuple(labels[name] for name in SELECTING[spec.kind] if name in labels), [])
             if not pool:
-                raise UsageError(f"suite {where}: bucket {_named(labels)} has no scenario; widen convoys or axes.")
+                name = Bucket(labels, radio, ()).name
+                raise UsageError(f"suite {where}: bucket {name} has no scenario; widen convoys or axes.")
             if radio not in radios:
-                radios[radio] = read_params(radio)
+                radios[radio] = _radio(radio, where)
             paired = tuple(label for name, label in labels.items() if name not in ("radio", *LOSS_AXES))
             number = trials.setdefault(paired, len(trials))
             first = len(self.episodes)
@@ -215,8 +286,11 @@ def _numbers(axis: Axis | None) -> list[Any]:
     return list(axis) if axis is not None else []
 
 
-def _named(labels: Mapping[str, Label]) -> str:
-    return " ".join(f"{axis}={label}" for axis, label in labels.items())
+def _radio(name: str, where: str) -> RadioParams:
+    try:
+        return read_params(name)
+    except RoadsenseError as error:
+        raise type(error)(f"suite {where}: {error}") from None
 
 
 def _combinations(spec: SuiteSpec) -> Iterator[tuple[dict[str, Label], dict[str, Any], str]]:
@@ -264,7 +338,7 @@ def read_suite(name_or_path: str, episodes_per_bucket: int | None = None) -> Sui
             another digest. None: all it states.
 
     Raises:
-        UsageError: no suite has that name, or a bucket has no scenario.
+        UsageError: no suite has that name, a bucket has no scenario, or a pair's cars have no place on the road.
         ParamsError: the file does not parse or states something impossible.
         InputMismatchError: its scenarios are not those it states.
     """

@@ -1,10 +1,11 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
 import yaml
 
-from roadsense.errors import InputMismatchError, ParamsError, UsageError
+from roadsense.errors import InputMismatchError, ParamsError, RoadsenseError, UsageError
 from roadsense.evaluation.suites import Suite, SuiteSpec, read_suite, suite_names
 
 SMALL = {
@@ -123,6 +124,7 @@ def test_the_loss_sweep_states_its_radios():
     [
         ({"axes": {"colour": [1, 2]}}, "axes.colour lists values, but only peers, road"),
         ({"axes": {"peers": {"one": {}}}}, "axes.peers is a list of values"),
+        ({"axes": {"peers": {1: {}}}}, "axes.peers is a list of values"),
         ({"axes": {"peers": []}}, "axes.peers is empty"),
         ({"axes": {"loss": [0.1]}}, "all of them, or by radio alone"),
         ({"convoys": None}, "state convoys or pairs"),
@@ -135,6 +137,77 @@ def test_a_wrong_file_is_refused_by_key(tmp_path, changes, told):
     with pytest.raises(ParamsError, match=r"small\.yaml: ") as refused:
         read_suite(file_of(tmp_path, **changes))
     assert told in str(refused.value)
+
+
+PAIRS = {"pairs": {"road": "straight"}, "convoys": None}
+PAIR_AXES = {"speed_kmh": [50], "gap_m": [20]}
+LOSSES = {"loss": [0.3], "burst": [5], "gps_m": [1]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"axes": {"peers": ["x"]}}, "axes.peers states 'x', but takes whole numbers from 1"),
+        ({"axes": {"peers": [1.5]}}, "axes.peers states 1.5, but takes whole numbers from 1"),
+        ({"axes": {"peers": [0]}}, "axes.peers states 0, but takes whole numbers from 1"),
+        ({"axes": {"peers": [10**400]}}, "but takes whole numbers from 1"),
+        ({"axes": {"peers": [math.nan]}}, "axes.peers states nan, but takes whole numbers from 1"),
+        ({"axes": {"peers": [[1]]}}, "axes.peers states [1], but takes whole numbers from 1"),
+        ({"axes": {"peers": [None]}}, "axes.peers states None, but takes whole numbers from 1"),
+        ({"axes": {"peers": [1, 2, 1]}}, "axes.peers states 1 more than once"),
+        ({"axes": {"radio": ["ideal", "ideal"]}}, "axes.radio states 'ideal' more than once"),
+        ({"axes": {"rank": ["a"]}}, "axes.rank states 'a', but takes whole numbers from 1"),
+        ({"axes": {"rank": [0]}}, "axes.rank states 0, but takes whole numbers from 1"),
+        ({"axes": {"rank": [1, 9]}}, "axes.rank states 9, but no scenario has more than 2 cars ahead of V001"),
+        ({"axes": {"peers": [1], "rank": [2]}}, "axes.rank states 2, but no scenario has more than 1 car ahead"),
+        ({**PAIRS, "axes": {**PAIR_AXES, "rank": [2]}}, "axes.rank states 2, but no scenario has more than 1 car"),
+        ({"axes": {**LOSSES, "loss": [1.0]}}, "axes.loss states 1.0, but takes shares from 0 to below 1"),
+        ({"axes": {**LOSSES, "loss": [-0.1]}}, "axes.loss states -0.1, but takes shares from 0 to below 1"),
+        ({"axes": {**LOSSES, "loss": ["x"]}}, "axes.loss states 'x', but takes shares from 0 to below 1"),
+        ({"axes": {**LOSSES, "burst": [0.5]}}, "axes.burst states 0.5, but takes numbers from 1 to 10000"),
+        ({"axes": {**LOSSES, "gps_m": [-1]}}, "axes.gps_m states -1, but takes numbers from 0"),
+        ({**PAIRS, "axes": {**PAIR_AXES, "speed_kmh": ["x"]}}, "axes.speed_kmh states 'x', but takes numbers above 0"),
+        ({**PAIRS, "axes": {**PAIR_AXES, "speed_kmh": [-50]}}, "axes.speed_kmh states -50, but takes numbers above 0"),
+        ({**PAIRS, "axes": {**PAIR_AXES, "gap_m": [-20]}}, "axes.gap_m states -20, but takes numbers above 0"),
+        ({**PAIRS, "axes": {**PAIR_AXES, "gap_m": [20, 20.0000001]}}, "axes.gap_m states 20.0000001 more than once"),
+        ({"axes": {"radio": [False]}}, "axes.radio states False, a truth value, as off, on, no and yes are"),
+        ({"axes": {"radio": [1]}}, "axes.radio states 1, but takes texts; put quotes around it"),
+        ({"axes": {"alarm": {False: {}, "on": {}}}}, "axes.alarm states False, a truth value"),
+        ({"axes": {"onset": {5: {}}}}, "axes.onset states 5, but takes texts; put quotes around it"),
+    ],
+)
+def test_a_value_that_an_axis_does_not_take_is_named(tmp_path, changes, told):
+    with pytest.raises(ParamsError, match=r"small\.yaml: ") as refused:
+        read_suite(file_of(tmp_path, **changes))
+    assert told in str(refused.value)
+    assert str(refused.value).count("axes.") == 1 and str(refused.value).endswith(". Correct it.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({**PAIRS, "axes": {**PAIR_AXES, "gap_m": [20, 99999]}}, "axes.gap_m states 99999, which puts V002 at 100"),
+        ({**PAIRS, "axes": {**PAIR_AXES, "speed_kmh": [999.0], "gap_m": [9000]}}, "axes.gap_m states 9000"),
+        ({"axes": {"peers": [1000]}}, "1000 peers: base scenario straight: no place was found for 1000 peers"),
+        ({"convoys": {"roads": ["curve", "curve"], "each": 1}}, "convoys.roads names 'curve' more than once"),
+        ({"axes": {"radio": ["convy"]}}, "radio 'convy' is unknown; did you mean 'convoy'"),
+    ],
+)
+def test_a_value_that_the_road_or_the_radio_does_not_allow_is_named(tmp_path, changes, told):
+    with pytest.raises(RoadsenseError, match=r"^suite .*small\.yaml: ") as refused:
+        read_suite(file_of(tmp_path, **changes))
+    assert told in str(refused.value)
+
+
+def test_an_unquoted_off_is_refused_and_a_quoted_one_played(tmp_path):
+    path = tmp_path / "small.yaml"
+    text = yaml.safe_dump({**SMALL, "axes": {"radio": ["WORD"]}})
+    path.write_text(text.replace("WORD", "off"))
+    with pytest.raises(ParamsError, match=r"axes\.radio states False, .*; put quotes around the word"):
+        read_suite(str(path))
+    path.write_text(text.replace("WORD", '"off"'))
+    with read_suite(str(path)) as suite:
+        assert [bucket.radio for bucket in suite.buckets] == ["off"]
 
 
 def test_a_bucket_without_scenarios_is_refused(tmp_path):
