@@ -22,14 +22,18 @@ def _proportion(flags: Sequence[bool]) -> dict[str, Any]:
 def _ratio(
     episodes: Sequence[EpisodeMetrics], top: Sequence[float], bottom: Sequence[float], *, events: bool = False
 ) -> dict[str, Any]:
-    """A ratio of sums; with ``events`` a count over kilometres, which has exact bounds where nothing was counted."""
+    """A ratio of sums; with ``events`` a count over kilometres, which has exact bounds where nothing was counted.
+
+    ``n`` are the episodes that add to the denominator.
+    """
     total = sum(bottom)
     if events and not any(top):
         low, high = (0.0, highest_rate_without_events(total)) if total else (math.nan, math.nan)
     else:
         low, high = cluster_bootstrap(top, bottom, [episode.scenario_id for episode in episodes], expanded=True)
-    return {"n": len(episodes), "value": _number(sum(top) / total if total else math.nan), "low": _number(low),
-            "high": _number(high)}  # fmt: skip
+    counted = sum(one > 0.0 for one in bottom)
+    value = sum(top) / total if total else math.nan
+    return {"n": counted, "value": _number(value), "low": _number(low), "high": _number(high)}
 
 
 def _number(value: float) -> float | None:

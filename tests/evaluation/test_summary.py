@@ -115,3 +115,18 @@ def test_a_csv_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RoadsenseError, match=r"episodes.csv: cannot be written \(.*\); free space or choose"):
         write_episodes(tmp_path / "file" / "episodes.csv", [])
+
+
+def test_what_was_broken_off_is_a_collision_and_earns_nothing():
+    early = measure(trace(hazard_kind=1, onset_step=500, end_reason=0, reward=np.full(20, 99.0), failure="gave up"))
+    found = summarise("mine", [*episodes(), early])
+    assert (found["collisions"]["count"], found["collisions_in_hazards"]["count"]) == (2, 2)
+    assert found["collisions_in_hazards"]["n"] == 3 and found["hazards_happened"] == 2
+    assert found["average_reward"]["n"] == 3 and found["average_reward"]["value"] == pytest.approx(-10.0)
+    assert found["num_failed"] == 1
+
+
+def test_an_episode_without_calm_driving_is_none_a_false_brake_could_be_in():
+    called = measure(braking_hazard(onset=0, scenario_id="e"))
+    assert called.calm_distance_km == 0.0
+    assert summarise("mine", [*episodes(), called])["false_brakes_per_calm_km"]["n"] == 3

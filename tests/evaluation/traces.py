@@ -32,6 +32,7 @@ def trace(steps=20, **changes):
         "reward_terms": np.zeros((steps, 5)),
         "beacons_received": np.array([0, 15]),
         "beacons_lost": np.array([0, 5]),
+        "failure": "",
     }  # fmt: skip
     unknown = set(changes) - set(fields)
     assert not unknown, unknown
