@@ -21,8 +21,8 @@ class TeacherConfig:
     margin_m: float = 8.0
     """Further gap it leaves in a hazard [m]: both cars' positions are wrong by 3 m each."""
     stop_s: float = 1.0
-    """For the margin alone it never stops a car faster than in this time [s], unless it closes up fast: a slow car's
-    full braking would be copied in every traffic jam."""
+    """For the margin alone it never stops a car faster than in this time [s]: a slow car's full braking would be
+    copied in every traffic jam."""
     match: float = 1.0
     """Share of the next car's deceleration it brakes with at least in a hazard, while the gap shrinks: a deceleration
     is heard better than a gap."""
@@ -45,8 +45,6 @@ class Teacher(Oracle):
     """The next car brakes hard from here on [m/s²]."""
     SLOW_MPS, NEAR_M = 4.0, 12.0
     """A car below this speed creeps up to one that is nearer than this [m/s, m]."""
-    FAST_MPS = 2.0
-    """No traffic jam closes up faster than this [m/s]."""
     OPENING_MPS = -0.5
     """The gap shrinks or may from this closing speed on [m/s]."""
 
@@ -73,8 +71,7 @@ class Teacher(Oracle):
         needed = np.zeros(len(self._side))
         required_decel_with_margin(truth.traffic, self._side, self._reach_m, self.config.margin_m, needed)
         asked = np.where(needed >= self.ACT_FROM_MPS2, self.SPARE * needed, 0.0)
-        gentle = 1.0 + truth.traffic.speed_mps[:, EGO] / self.config.stop_s
-        return np.where(truth.records["closing_speed_mps"] > self.FAST_MPS, asked, np.minimum(asked, gentle))
+        return np.minimum(asked, 1.0 + truth.traffic.speed_mps[:, EGO] / self.config.stop_s)
 
     def _creeping(self, truth: Truth) -> NDArray[np.float64]:
         records, speed = truth.records, truth.traffic.speed_mps[:, EGO]
