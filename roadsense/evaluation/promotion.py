@@ -36,7 +36,7 @@ from roadsense.runs import (
     RunFolder,
     environment,
     read_record,
-)  # fmt: skip
+)
 
 GATES_NAME, TABLE_NAME, SUITES_NAME = "gates.json", "gates.txt", "suites"
 REPORT_NAME, REPLAYS_NAME = "report.html", "replays"
