@@ -198,7 +198,7 @@ def test_default_gates_read_and_ask_in_order():
         "integrity", "negative controls", "coverage", "safety", "radio causality", "against the rule", "false brakes",
         "comfort", "reaction", "time gap", "set laws", "learning", "export", "latency",
     ]  # fmt: skip
-    assert spec.needs()["calm"][:3] == ["run", "always_brake", "idm"]
+    assert spec.needs()["calm"][:3] == ["run", "always_brake", "none"]
 
 
 def test_shuffled_messages_are_true_but_not_of_now(tmp_path):
