@@ -91,7 +91,7 @@ def _outside(value: float, verdict: Mapping[str, Any]) -> bool:
 
 
 def _wants_more(verdict: Mapping[str, Any]) -> bool:
-    return str(verdict["bound"]).startswith(("at least", "holds"))
+    return str(verdict["bound"]).startswith(("at least", "holds", "all of"))
 
 
 def other_suites(now: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:

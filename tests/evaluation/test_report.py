@@ -322,6 +322,7 @@ def verdict(value, low=None, high=None, passed=True, bound="at most 1", figure="
         (verdict(0.5), verdict(0.1), False, True, "worse, without intervals"),
         (verdict(0.5, passed=False), verdict(0.1), True, False, "passed then, fails now"),
         (verdict(None, passed=False), verdict(0.1), True, False, "no figure to compare; passed then, fails now"),
+        (verdict(14, bound="all of each"), verdict(12, bound="all of each"), False, False, "better, without intervals"),
         (verdict(0.1), verdict(0.1), False, False, "the same"),
         (verdict(5, 0.2, 0.8, figure="c.count"), verdict(1, 0.0, 0.1, figure="c.count"), True, False, "beyond both"),
     ],
