@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from roadsense.convoy.observation import NUM_EGO, NUM_PEER, Observation
 from roadsense.errors import RoadsenseError
+from roadsense.export.sets import SET_BOUND, largest, padded, permuted
 from roadsense.files import write_bytes
 from roadsense.manifest import file_digest
 from roadsense.policies.deep_sets import DeepSetsActor, actor_of
@@ -25,10 +26,7 @@ OPSET = 20
 
 PARITY_BOUND = 1e-5
 """Largest difference of the actions of two implementations that counts as the same."""
-SET_BOUND = 1e-6
-"""Largest difference that the order of rows or the capacity may make."""
 
-_PADDING = 3
 _CHUNK = 4096
 
 
@@ -169,10 +167,10 @@ def parity(run_dir: str | Path, observations: Observation, *, seed: int = 0) -> 
     found = Parity(
         model_digest=file_digest(run_dir / ONNX_NAME),
         observations=count,
-        recorded=_largest(own - wanted),
-        runtime=_largest(actions(runtime, observations) - wanted),
-        permuted=_largest(actions(exported, _permuted(observations, rng)) - own),
-        padded=_largest(actions(exported, _padded(observations)) - own),
+        recorded=largest(own - wanted),
+        runtime=largest(actions(runtime, observations) - wanted),
+        permuted=largest(actions(exported, permuted(observations, rng)) - own),
+        padded=largest(actions(exported, padded(observations)) - own),
     )
     if not found.passed:
         raise RoadsenseError(
@@ -184,29 +182,5 @@ def parity(run_dir: str | Path, observations: Observation, *, seed: int = 0) -> 
     return found
 
 
-def _largest(differences: NDArray[np.float64]) -> float:
-    return float(np.abs(differences).max(initial=0.0))
-
-
 def _chunks(count: int) -> list[slice]:
     return [slice(start, start + _CHUNK) for start in range(0, count, _CHUNK)]
-
-
-def _permuted(observations: Observation, rng: np.random.Generator) -> Observation:
-    """Every observation with its rows, used and unused, in an order of its own."""
-    order: NDArray[np.int64] = rng.permuted(
-        np.tile(np.arange(observations.peer_mask.shape[1]), (len(observations.ego), 1)), axis=1
-    )
-    return Observation(
-        observations.ego,
-        np.take_along_axis(observations.peers, order[:, :, None], 1),
-        np.take_along_axis(observations.peer_mask, order, 1),
-    )
-
-
-def _padded(observations: Observation) -> Observation:
-    return Observation(
-        observations.ego,
-        np.pad(observations.peers, ((0, 0), (0, _PADDING), (0, 0))),
-        np.pad(observations.peer_mask, ((0, 0), (0, _PADDING))),
-    )
