@@ -212,11 +212,12 @@ def rows_of(line: list[str]) -> int:
 @pytest.mark.parametrize(
     ("between", "shown"),
     [
-        (message_at(0.9, timestamp_ms=1000), 0),  # an old one does not come back
+        (message_at(0.9, timestamp_ms=1000), 0),
         (message_at(0.9, timestamp_ms=2001), 1),
-        (message_at(0.9, timestamp_ms=2000), 0),  # a copy
-        (message_at(0.9, vehicle_id="V001", timestamp_ms=9000), 0),  # the car's own, relayed
+        (message_at(0.9, timestamp_ms=2000), 0),
+        (message_at(0.9, vehicle_id="V001", timestamp_ms=9000), 0),
     ],
+    ids=["older", "newer", "copy", "own"],
 )
 def test_a_peer_is_stale_after_half_a_second_and_only_news_bring_it_back(board, between, shown):
     first = message_at(0.0, timestamp_ms=2000)
@@ -245,11 +246,39 @@ def test_the_table_takes_sixteen_and_gives_up_only_stale_ones(board):
     assert [rows_of(line) for line in play(board, crowd + step_at(0.1) + later + step_at(0.6))] == [16, 1]
 
 
+def test_the_peer_that_was_silent_longest_is_forgotten_first(board):
+    crowd = b"".join(message_at(0.01 * k, vehicle_id=f"P{k}", timestamp_ms=k) for k in range(16))
+    later = message_at(0.8, vehicle_id="late", timestamp_ms=1)
+    copies = b"".join(message_at(0.8, vehicle_id=f"P{k}", timestamp_ms=k) for k in range(1, 16))
+    assert rows_of(play(board, crowd + later + copies + step_at(0.8))[0]) == 1
+
+
 def test_offsets_go_across_the_date_line(board):
     stream = message_at(0.0, longitude_deg=-180.0) + step_at(0.0, heading_deg=90.0, longitude_deg=179.999)
     row = np.array(play(board, stream)[0][1 + NUM_EGO :], float)
     assert row[:2] == pytest.approx([math.radians(0.001) * EARTH_M / 100.0, 0.0], abs=1e-5)
     assert row[3:5] == pytest.approx([1.0, 0.0], abs=1e-6)  # it goes north, the car east: to the left
+
+
+def test_a_degree_of_longitude_is_shorter_in_the_north(board):
+    stream = message_at(0.0, latitude_deg=60.0, longitude_deg=0.001953125, heading_deg=0.0)
+    own = np.array([60.0, 0.0]).tobytes() + np.array([10.0, 0.0, 0.0, 0.0], np.float32).tobytes()
+    row = np.array(play(board, stream + b"T" + us(0.0) + own)[0][1 + NUM_EGO :], float)
+    assert row[:2] == pytest.approx([0.0, -0.5 * math.radians(0.001953125) * EARTH_M / 100.0], abs=1e-6)
+
+
+def test_features_are_clipped(board):
+    far = message_at(
+        0.0, latitude_deg=0.1, longitude_deg=-0.1, speed_mps=120.0, longitudinal_accel_mps2=-160.0, hop_count=3
+    )
+    row = np.array(play(board, far + step_at(0.3))[0][1 + NUM_EGO :], float)
+    np.testing.assert_allclose(row, [4.0, 4.0, 3.0, 0.0, 1.0, -2.0, 0.6, 1.0], rtol=1e-6)
+
+
+def test_with_nobody_in_the_table_nothing_was_heard(board):
+    alone, after = play(board, step_at(0.0) + message_at(0.05) + step_at(0.6))
+    for line in (alone, after):
+        assert rows_of(line) == 0 and float(line[4]) == 0.0
 
 
 def test_an_own_state_that_is_no_number_is_refused(board):
