@@ -1,4 +1,7 @@
-"""The policy as C99 for a microcontroller: constant arrays, no heap, the same order of sums as the runtime."""
+"""The policy as C99 for a microcontroller: constant arrays, no heap, the same order of sums as the runtime.
+
+Where the compiler fuses no multiply-adds (``-ffp-contract=off``) it decides as the runtime to the bit.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from roadsense.policies.signature import ONNX_NAME, Signature, read_signature
 C_BOUND = 1e-6
 """Largest difference of the C's actions from those of the runtime or ONNX that counts as the same."""
 
-_STANDARD = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
+_STANDARD = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off")
 
 _BATCH = f"""#include "{HEADER_NAME}"
 void act_on_all(const float *ego, const float *peers, const signed char *mask, int rows, int worlds, float *actions)
