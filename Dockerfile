@@ -53,7 +53,8 @@ HEALTHCHECK --interval=1h --timeout=2m CMD ["python", "-c", "import roadsense, g
 CMD ["roadsense", "--help"]
 
 
-# The same with a browser and a C compiler, for tests that open pages or build the exported C. Chromium needs some of what went, so that comes back first.
+# The same with a browser and a C compiler, for tests that open pages or build the exported C. Chromium needs some of
+# what went, so that comes back first.
 FROM system AS browser
 RUN apt-get update \
     && apt-get install -y --no-install-recommends --fix-broken \

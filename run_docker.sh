@@ -8,7 +8,7 @@ usage: ./run_docker.sh VERB [ARGUMENTS]
 
   build             make the image (or .venv), run nothing
   shell [...]       a shell in it; arguments go to bash
-  test [...]        the test suite; arguments go to pytest (local: tests that open pages need chromium, else they skip; those of the C export need gcc and g++)
+  test [...]        the test suite; arguments go to pytest (local: tests that need chromium, gcc or g++ skip without)
   anything else     goes to roadsense as it is: ./run_docker.sh pipeline --seed 7
 
 Paths are relative to this folder; in a container only runs/ and scenarios/datasets/ are kept.

@@ -10,9 +10,9 @@ import pytest
 from roadsense._data import scenarios_dir
 
 
-def _missing(reason: str) -> None:
-    if os.environ.get("ROADSENSE_REQUIRE_SUMO") == "1":
-        pytest.fail(f"{reason}, and ROADSENSE_REQUIRE_SUMO=1 asks for it", pytrace=False)
+def _missing(reason: str, what: str) -> None:
+    if os.environ.get(f"ROADSENSE_REQUIRE_{what}") == "1":
+        pytest.fail(f"{reason}, and ROADSENSE_REQUIRE_{what}=1 asks for it", pytrace=False)
     pytest.skip(reason)
 
 
@@ -22,7 +22,15 @@ def require_sumo() -> None:
     try:
         import libsumo  # noqa: F401
     except ImportError as error:
-        _missing(f"libsumo cannot be imported ({error})")
+        _missing(f"libsumo cannot be imported ({error})", "SUMO")
+
+
+@pytest.fixture(scope="session")
+def require_compilers() -> None:
+    """For tests that build C."""
+    for command in ("gcc", "g++"):
+        if shutil.which(command) is None:
+            _missing(f"{command} is not installed", "COMPILERS")
 
 
 @pytest.fixture

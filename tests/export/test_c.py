@@ -22,6 +22,8 @@ from roadsense.policies.signature import Widths, read_signature
 
 from ..policies.networks import random_actor, random_observations, write_run
 
+pytestmark = pytest.mark.usefixtures("require_compilers")
+
 HERE = Path(__file__).parent
 SANITIZED = [
     "gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O1", "-g",

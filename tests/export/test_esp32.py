@@ -23,6 +23,8 @@ from ..espnow.test_message import MESSAGE
 from ..policies.networks import random_actor, write_run
 from .test_c import HERE, SANITIZED
 
+pytestmark = pytest.mark.usefixtures("require_compilers")
+
 PORTABLE = HERE.parents[1] / "examples" / "esp32" / "main"
 STEPS, WARM_UP = 600, 30
 CARS = 6
