@@ -226,25 +226,31 @@ def _train(arguments: list[str]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Writes model.onnx into a run folder."""
+    """Writes a run's policy in other formats, each compared with the network; parity.json says what was found."""
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
+    formats: tuple[str, ...] = ("onnx",)
+    """onnx (model.onnx), fp16 (model.fp16.onnx), int8 (model.int8.onnx); the latter are made from the first."""
 
 
 def _export(arguments: list[str]) -> None:
-    """Writes model.onnx into a run folder."""
+    """Writes a run's policy in other formats, each compared with the network."""
     asked = _parse(Export, "export", arguments)
-    from roadsense.export.onnx import export_onnx
-    from roadsense.policies.signature import ONNX_NAME
+    from roadsense.export.formats import FORMATS, check_formats, export, record
     from roadsense.runs import CHECKSUMS, RunFolder
 
+    names, folder = check_formats(asked.formats), RunFolder(asked.run)
     packaged = (asked.run / CHECKSUMS).is_file()
     if packaged:
-        RunFolder(asked.run).verify(but=[ONNX_NAME])
-    print(export_onnx(asked.run))
-    if packaged:
-        RunFolder(asked.run).write_checksums()
+        folder.verify(but=[form.file for form in FORMATS.values()])
+    seen = record(asked.run)
+    try:
+        for path in export(asked.run, names, seen):
+            print(path)
+    finally:  # also where a format was refused, and its file removed
+        if packaged:
+            folder.write_checksums()
 
 
 def _gate(arguments: list[str]) -> int:

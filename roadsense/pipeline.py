@@ -18,7 +18,7 @@ from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError, U
 from roadsense.extras import require
 from roadsense.files import refuse_unwritable, write_json, write_text
 from roadsense.manifest import MANIFEST_NAME
-from roadsense.runs import COMPLETE, PROGRESS, REJECTED, RunFolder, canonical_digest, environment
+from roadsense.runs import COMPLETE, PROGRESS, REJECTED, RunFolder, canonical_digest, environment, read_record
 from roadsense.training.config import TrainConfig, read_train_config
 
 POLICY = "trained"
@@ -219,18 +219,17 @@ class Pipeline:
     def _export(self) -> dict[str, Any]:
         from roadsense.convoy.player import Player
         from roadsense.evaluation.rollout import record_observations
-        from roadsense.export.onnx import export_onnx, parity
+        from roadsense.export.formats import PARITY_NAME, export
         from roadsense.policies.runtime import load_policy
 
-        export_onnx(self.run.path)
         room = self.config.max_peers or MAX_PEERS
         player = Player(1, dataset_dir=str(self.dataset_dir), split="val", max_peers=room)
         try:
             seen = record_observations(load_policy(self.run.path), player, self.sizes.parity_episodes)
         finally:
             player.close()
-        found = parity(self.run.path, seen).document()
-        write_json(self.run.path / "parity.json", found)
+        export(self.run.path, ("onnx",), seen)
+        found = read_record(self.run.path / PARITY_NAME)
         return {"observations": found["observations"], "largest": found["largest"]}
 
     def _package(self) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 
 from roadsense.convoy.observation import NUM_EGO, NUM_PEER, Observation
 from roadsense.errors import RoadsenseError
+from roadsense.export.parity import PARITY_BOUND, actions_of_network, actions_of_policy, memory
 from roadsense.export.sets import SET_BOUND, largest, padded, permuted
 from roadsense.files import write_bytes
 from roadsense.manifest import file_digest
@@ -23,11 +23,6 @@ from roadsense.policies.runtime import ONNX_METADATA_KEY, load_policy, read_weig
 from roadsense.policies.signature import ONNX_NAME, read_signature
 
 OPSET = 20
-
-PARITY_BOUND = 1e-5
-"""Largest difference of the actions of two implementations that counts as the same."""
-
-_CHUNK = 4096
 
 
 def load_actor(run_dir: str | Path) -> DeepSetsActor:
@@ -147,40 +142,22 @@ def parity(run_dir: str | Path, observations: Observation, *, seed: int = 0) -> 
     if exported.signature.weights_digest != runtime.signature.weights_digest:  # type: ignore[attr-defined]
         raise RoadsenseError(f"{run_dir / ONNX_NAME}: was exported from other weights; export again.")
     rng = np.random.default_rng(seed)
-    count, lstm = len(observations.ego), actor.widths.lstm
-    state = rng.uniform(-1.0, 1.0, (2, count, lstm)).astype(np.float32)
-    wanted = np.empty(count)
-    with torch.no_grad():
-        for chunk in _chunks(count):
-            inputs = [torch.from_numpy(np.ascontiguousarray(array[chunk])) for array in observations]
-            action = actor(*inputs, *(torch.from_numpy(part[chunk]) for part in state)) if lstm else actor(*inputs)
-            wanted[chunk] = (action[0] if lstm else action)[:, 0].numpy()
-
-    def actions(policy: Any, shown: Observation) -> NDArray[np.float64]:
-        found = np.empty(count)
-        for chunk in _chunks(count):
-            policy.remember(state[0, chunk].copy(), state[1, chunk].copy())
-            found[chunk] = policy.act(Observation._make(np.ascontiguousarray(array[chunk]) for array in shown))
-        return found
-
-    own = actions(exported, observations)
+    state = memory(actor, len(observations.ego), rng)
+    wanted = actions_of_network(actor, observations, state)
+    own = actions_of_policy(exported, observations, state)
     found = Parity(
         model_digest=file_digest(run_dir / ONNX_NAME),
-        observations=count,
+        observations=len(wanted),
         recorded=largest(own - wanted),
-        runtime=largest(actions(runtime, observations) - wanted),
-        permuted=largest(actions(exported, permuted(observations, rng)) - own),
-        padded=largest(actions(exported, padded(observations)) - own),
+        runtime=largest(actions_of_policy(runtime, observations, state) - wanted),
+        permuted=largest(actions_of_policy(exported, permuted(observations, rng), state) - own),
+        padded=largest(actions_of_policy(exported, padded(observations), state) - own),
     )
     if not found.passed:
+        other_rows = max(found.permuted, found.padded)
         raise RoadsenseError(
             f"{run_dir / ONNX_NAME}: its actions differ from the network's by {found.recorded:.3g} (the runtime's by "
             f"{found.runtime:.3g}), at most {PARITY_BOUND:g} is allowed, and with other rows from its own by "
-            f"{max(found.permuted, found.padded):.3g}, at most {SET_BOUND:g}, over {count} observations; the export is"
-            " not usable."
+            f"{other_rows:.3g}, at most {SET_BOUND:g}, over {found.observations} observations; it is not usable."
         )
     return found
-
-
-def _chunks(count: int) -> list[slice]:
-    return [slice(start, start + _CHUNK) for start in range(0, count, _CHUNK)]

@@ -25,12 +25,12 @@ def permuted(observations: Observation, rng: np.random.Generator) -> Observation
     )
 
 
-def padded(observations: Observation) -> Observation:
-    """Every observation with unused rows behind its own."""
+def padded(observations: Observation, rows: int = _PADDING) -> Observation:
+    """Every observation with so many more unused rows behind its own."""
     return Observation(
         observations.ego,
-        np.pad(observations.peers, ((0, 0), (0, _PADDING), (0, 0))),
-        np.pad(observations.peer_mask, ((0, 0), (0, _PADDING))),
+        np.pad(observations.peers, ((0, 0), (0, rows), (0, 0))),
+        np.pad(observations.peer_mask, ((0, 0), (0, rows))),
     )
 
 

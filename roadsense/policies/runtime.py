@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from roadsense.policies.signature import (
 
 ONNX_METADATA_KEY = "roadsense"
 """Key under which an ONNX file carries its signature."""
+ONNX_FORMAT_KEY = "roadsense.format"
+"""Key under which it says in which number format it decides; without it, single precision."""
 
 _REMEDY = "train or export the policy again"
 
@@ -166,6 +169,12 @@ def _open_onnx(path: Path, name: str) -> OnnxPolicy:
         session = onnxruntime.InferenceSession(content, sess_options=options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a class of its own for each way a file can be broken
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if newer := re.search(r"Opset (\d+) is under development|IR version: (\d+)", str(error)):
+            what = f"ONNX opset {newer[1]}" if newer[1] else f"ONNX IR version {newer[2]}"
+            raise RoadsenseError(
+                f"{path}: is of {what}, newer than onnxruntime {onnxruntime.__version__} reads; export the policy again"
+                " or install a newer onnxruntime."
+            ) from None
         raise RoadsenseError(f"{path}: cannot be read as ONNX ({reason}); {_REMEDY}.") from None
     metadata = session.get_modelmeta().custom_metadata_map
     if ONNX_METADATA_KEY not in metadata:
