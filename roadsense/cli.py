@@ -232,22 +232,27 @@ class Export:
     """The run folder."""
     formats: tuple[str, ...] = ("onnx",)
     """onnx (model.onnx), fp16 (model.fp16.onnx), int8 (model.int8.onnx); the latter are made from the first."""
+    latency: bool = False
+    """Also time every format that the run has, on this machine, into latency.json."""
 
 
 def _export(arguments: list[str]) -> None:
     """Writes a run's policy in other formats, each compared with the network."""
     asked = _parse(Export, "export", arguments)
     from roadsense.export.formats import FORMATS, check_formats, export, record
+    from roadsense.export.latency import LATENCY_NAME, write_latency
     from roadsense.runs import CHECKSUMS, RunFolder
 
     names, folder = check_formats(asked.formats), RunFolder(asked.run)
     packaged = (asked.run / CHECKSUMS).is_file()
     if packaged:
-        folder.verify(but=[form.file for form in FORMATS.values()])
+        folder.verify(but=[LATENCY_NAME, *(form.file for form in FORMATS.values())])
     seen = record(asked.run)
     try:
         for path in export(asked.run, names, seen):
             print(path)
+        if asked.latency:
+            print(write_latency(asked.run, seen))
     finally:  # also where a format was refused, and its file removed
         if packaged:
             folder.write_checksums()

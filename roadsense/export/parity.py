@@ -55,7 +55,7 @@ def made_up(observations: Observation, rng: np.random.Generator) -> Observation:
     Every number of peers from none to one more than twice the capacity; and recorded ones where one feature of the ego,
     or of all its peers, is at the lowest or highest value it can have (the highest age is the stalest message).
     """
-    parts = [_crowd(observations, count, rng) for count in range(2 * observations.peer_mask.shape[1] + 2)]
+    parts = [crowd(observations, count, rng) for count in range(2 * observations.peer_mask.shape[1] + 2)]
     for number, feature in enumerate(EGO_FEATURES):
         for bound in (feature.low, feature.high):
             one = _some(observations, rng)
@@ -80,17 +80,17 @@ def joined(parts: Sequence[Observation]) -> Observation:
     )
 
 
-def _some(observations: Observation, rng: np.random.Generator) -> Observation:
-    index = rng.integers(len(observations.ego), size=_EACH)
+def _some(observations: Observation, rng: np.random.Generator, size: int = _EACH) -> Observation:
+    index = rng.integers(len(observations.ego), size=size)
     return Observation._make(array[index] for array in observations)
 
 
-def _crowd(observations: Observation, count: int, rng: np.random.Generator) -> Observation:
-    """So many peers in every observation, each as some peer of the recording."""
+def crowd(observations: Observation, count: int, rng: np.random.Generator, size: int = _EACH) -> Observation:
+    """``size`` observations of so many peers, each as some peer of the recording; of none where that has none."""
     rows = observations.peers[observations.peer_mask != 0]
     count = count if len(rows) else 0
-    chosen = rng.integers(max(1, len(rows)), size=(_EACH, count))
-    return Observation(_some(observations, rng).ego, rows[chosen], np.ones((_EACH, count), np.int8))
+    chosen = rng.integers(max(1, len(rows)), size=(size, count))
+    return Observation(_some(observations, rng, size).ego, rows[chosen], np.ones((size, count), np.int8))
 
 
 def _chunks(count: int) -> list[slice]:
