@@ -172,9 +172,11 @@ def export(run_dir: str | Path, formats: Sequence[str], observations: Observatio
     if len(observations.ego) == 0:
         raise RoadsenseError(f"{run_dir}: there is no observation to compare on; record at least one episode.")
     record, files, refused = read_record(run_dir / PARITY_NAME), [], []
+    before = record.pop("formats", None)
     known: dict[str, Any] = {
-        name: facts for name, facts in record.pop("formats", {}).items()
-        if name in FORMATS and name not in asked and _digest(run_dir / FORMATS[name].file) == facts.get("digest")
+        name: facts for name, facts in (before if isinstance(before, dict) else {}).items()
+        if name in FORMATS and name not in asked and isinstance(facts, dict)
+        and _digest(run_dir / FORMATS[name].file) == facts.get("digest")
     }  # fmt: skip
     for name in asked:
         if name != "onnx":
