@@ -26,7 +26,7 @@ from roadsense.errors import (
     UsageError,
     nearest,
 )
-from roadsense.extras import missing
+from roadsense.extras import missing, require
 
 _Asked = TypeVar("_Asked")
 
@@ -224,38 +224,30 @@ def _train(arguments: list[str]) -> None:
     print(config.run_dir)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Export:
-    """Writes a run's policy in other formats, each compared with the network; parity.json says what was found."""
+def _export(arguments: list[str]) -> int:
+    """Writes a run's policy in other formats, each proven equal to the network, or not kept."""
+    require("train", "onnx")
+    from roadsense.export.package import ExportConfig, export_run
 
-    run: tyro.conf.Positional[Path]
-    """The run folder."""
-    formats: tuple[str, ...] = ("onnx",)
-    """onnx (model.onnx), fp16 (model.fp16.onnx), int8 (model.int8.onnx); the latter are made from the first."""
-    latency: bool = False
-    """Also time every format that the run has, on this machine, into latency.json."""
+    @dataclass(frozen=True, kw_only=True)
+    class Export(ExportConfig):
+        """Writes a run's policy in other formats, each proven equal to the network, or not kept.
 
+        parity.json says what was found, latency.json how long a decision takes, CARD.md what it all comes to.
+        """
 
-def _export(arguments: list[str]) -> None:
-    """Writes a run's policy in other formats, each compared with the network."""
+        run: tyro.conf.Positional[Path]
+        """The run folder."""
+
     asked = _parse(Export, "export", arguments)
-    from roadsense.export.formats import FORMATS, check_formats, export, record
-    from roadsense.export.latency import LATENCY_NAME, write_latency
-    from roadsense.runs import CHECKSUMS, RunFolder
-
-    names, folder = check_formats(asked.formats), RunFolder(asked.run)
-    packaged = (asked.run / CHECKSUMS).is_file()
-    if packaged:
-        folder.verify(but=[LATENCY_NAME, *(form.file for form in FORMATS.values())])
-    seen = record(asked.run)
-    try:
-        for path in export(asked.run, names, seen):
-            print(path)
-        if asked.latency:
-            print(write_latency(asked.run, seen))
-    finally:  # also where a format was refused, and its file removed
-        if packaged:
-            folder.write_checksums()
+    config = _of(ExportConfig, asked)
+    done = export_run(asked.run, config)
+    for path in done.exported.files:
+        print(path)
+    failed = [*done.exported.refused, *(done.exported.absent if config.formats else [])]
+    for said in [*done.exported.refused, *(f"not exported: {one}." for one in done.exported.absent), *done.remarks]:
+        print(f"roadsense: {said}", file=sys.stderr)
+    return EXIT_ERROR if failed else EXIT_OK
 
 
 def _gate(arguments: list[str]) -> int:

@@ -49,6 +49,10 @@ class ActionError(RoadsenseError, ValueError):
     """An action is not one that an environment can carry out."""
 
 
+class ObservationError(RoadsenseError, ValueError):
+    """An observation is not one that a policy can decide on."""
+
+
 class InputMismatchError(RoadsenseError):
     """Inputs are not the ones they are recorded to be (changed bytes, another layout)."""
 

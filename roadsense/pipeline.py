@@ -12,13 +12,12 @@ from typing import Any
 
 from roadsense.convoy.player import DEFAULT_RADIO
 from roadsense.convoy.source import BUILT_IN
-from roadsense.convoy.world import MAX_PEERS
 from roadsense.datasets.config import GenerateConfig
 from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError, UsageError, nearest
 from roadsense.extras import require
 from roadsense.files import refuse_unwritable, write_json, write_text
 from roadsense.manifest import MANIFEST_NAME
-from roadsense.runs import COMPLETE, PROGRESS, REJECTED, RunFolder, canonical_digest, environment, read_record
+from roadsense.runs import COMPLETE, PROGRESS, REJECTED, RunFolder, canonical_digest, environment
 from roadsense.training.config import TrainConfig, read_train_config
 
 POLICY = "trained"
@@ -37,8 +36,6 @@ class Preset:
     """Scenarios of the split ``eval``."""
     episodes: int
     """Episodes each policy is evaluated on."""
-    parity_episodes: int
-    """Episodes whose observations the exported policy is compared on."""
     replays: int
     """Worst episodes that its report shows."""
     confirm: int
@@ -51,10 +48,10 @@ class Preset:
 
 PRESETS = {
     "quick": Preset(
-        train=32, val=16, eval=24, episodes=48, parity_episodes=10, replays=2, confirm=1, episodes_per_bucket=1,
+        train=32, val=16, eval=24, episodes=48, replays=2, confirm=1, episodes_per_bucket=1,
         may_be_rejected=True,
     ),
-    "standard": Preset(train=640, val=60, eval=120, episodes=240, parity_episodes=40, replays=10, confirm=20),
+    "standard": Preset(train=640, val=60, eval=120, episodes=240, replays=10, confirm=20),
 }  # fmt: skip
 """``quick`` shows that everything works, and is always rejected: its gates see too few episodes. ``standard`` trains
 as long as it takes. Each trains by the training preset of its name."""
@@ -134,7 +131,6 @@ class Pipeline:
             "inputs": inputs,
             "train": {key: value for key, value in train.items() if key not in ("run_dir", "dataset_dir", "eval_dir")},
             "evaluate": {"split": "eval", "episodes": self.sizes.episodes},
-            "parity_episodes": self.sizes.parity_episodes,
             "gates": {
                 "name": gates.name,
                 "version": gates.version,
@@ -196,9 +192,9 @@ class Pipeline:
         from roadsense.evaluation.journal import write_episodes
         from roadsense.evaluation.summary import table
         from roadsense.policies.baselines import BASELINES, make_baseline
-        from roadsense.policies.runtime import load_policy
+        from roadsense.policies.runtime import Policy
 
-        policies = [load_policy(self.run.path, POLICY), *map(make_baseline, BASELINES)]
+        policies = [Policy.load(self.run.path, POLICY), *map(make_baseline, BASELINES)]
         asked = EvaluationConfig(
             dataset_dir=str(self.dataset_dir), split="eval", episodes=self.sizes.episodes, engine="auto",
             confirm=self.sizes.confirm, max_peers=self.config.max_peers,
@@ -217,20 +213,14 @@ class Pipeline:
         return {"episodes": self.sizes.episodes, "policies": [policy.name for policy in policies]}
 
     def _export(self) -> dict[str, Any]:
-        from roadsense.convoy.player import Player
-        from roadsense.evaluation.rollout import record_observations
-        from roadsense.export.formats import PARITY_NAME, export
-        from roadsense.policies.runtime import load_policy
+        from roadsense.export.package import ExportConfig, export_formats
 
-        room = self.config.max_peers or MAX_PEERS
-        player = Player(1, dataset_dir=str(self.dataset_dir), split="val", max_peers=room)
-        try:
-            seen = record_observations(load_policy(self.run.path), player, self.sizes.parity_episodes)
-        finally:
-            player.close()
-        export(self.run.path, ("onnx",), seen)
-        found = read_record(self.run.path / PARITY_NAME)
-        return {"observations": found["observations"], "largest": found["largest"]}
+        asked = ExportConfig(gates=self.config.gates, episodes_per_bucket=self.sizes.episodes_per_bucket)
+        done = export_formats(self.run.path, asked, dataset_dir=str(self.dataset_dir), max_peers=self.config.max_peers)
+        return {
+            "files": [file.relative_to(self.run.path).as_posix() for file in done.exported.files],
+            "refused": done.exported.refused, "absent": done.exported.absent, "remarks": done.remarks,
+        }  # fmt: skip
 
     def _package(self) -> dict[str, Any]:
         shutil.copyfile(self.dataset_dir / MANIFEST_NAME, self.run.path / MANIFEST_NAME)
@@ -269,7 +259,7 @@ class Pipeline:
             "check": "every scenario in SUMO",
             "train": f"{self.document['train']['total_timesteps']} steps, {self.document['train']['n_envs']} worlds",
             "evaluate": f"{self.sizes.episodes} episodes of eval for each policy",
-            "export": "model.onnx, compared with the network",
+            "export": "every format of this machine, compared with the network, played and timed",
             "package": f"-> {self.run.path}",
             "gate": f"{len(gates.gates)} gates, {' '.join(gates.needs())}",
             "report": f"report.html, {self.sizes.replays} replays",

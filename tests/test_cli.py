@@ -36,7 +36,7 @@ def write_run(folder: Path, layout: str | None = None) -> Path:
     """A run folder with a network of zeros, made for observation layout ``layout`` (default: the present one)."""
     import numpy as np
 
-    from roadsense.policies.runtime import parameter_shapes
+    from roadsense.policies.weights import parameter_shapes
 
     tensors = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(Widths()).items()}
     document = Signature.of(tensors, Widths(), "brake", 1).document()

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from roadsense.convoy.observation import Observation
 from roadsense.philox import uniform
-from roadsense.policies.base import Policy, Truth
+from roadsense.policies.base import BatchPolicy, Truth
 from roadsense.randomness import Purpose
 
 SHUFFLED = ":shuffled"
@@ -16,13 +16,13 @@ SHUFFLED = ":shuffled"
 _SHUFFLE = int(Purpose.SHUFFLE)
 
 
-class Shuffled(Policy):
+class Shuffled(BatchPolicy):
     """A policy that decides on what its peers told at a random earlier step of the episode.
 
     What it hears is as true and as frequent as ever, only not of now. Its own sensors are left as they are.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: BatchPolicy) -> None:
         self.inner = policy
         self.name = policy.name + SHUFFLED
         self.control, self.privileged = policy.control, policy.privileged
@@ -36,7 +36,7 @@ class Shuffled(Policy):
             self._steps, self._seeds, self._seen = np.zeros(len(chosen), np.int64), seeds.copy(), []
         self._steps[chosen], self._seeds[chosen] = 0, seeds[chosen]
 
-    def act(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
+    def act_many(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
         peers, mask = observation.peers.copy(), observation.peer_mask.copy()
         for world, (step, seed) in enumerate(zip(self._steps.tolist(), self._seeds, strict=True)):
             if step == len(self._seen):
@@ -45,4 +45,4 @@ class Shuffled(Policy):
             earlier = int(uniform(seed, _SHUFFLE, step, 0, 0) * (step + 1))
             peers[world], mask[world] = self._seen[earlier][0][world], self._seen[earlier][1][world]
         self._steps += 1
-        return self.inner.act(Observation(observation.ego, peers, mask), truth)
+        return self.inner.act_many(Observation(observation.ego, peers, mask), truth)

@@ -18,9 +18,9 @@ from roadsense.evaluation.metrics import EVENTS_VERSION, measure
 from roadsense.evaluation.rollout import EVALUATION_SEED, episodes_of, play_all
 from roadsense.evaluation.suites import Bucket, Suite, read_suite
 from roadsense.evaluation.summary import summarise, tally
-from roadsense.policies.base import Policy
+from roadsense.policies.base import BatchPolicy
 from roadsense.policies.baselines import BASELINES, make_baseline
-from roadsense.policies.runtime import load_policy
+from roadsense.policies.runtime import Policy
 from roadsense.progress import progress_bar
 from roadsense.runs import environment, made_with
 from roadsense.traffic.engines import choose_engine, make_traffic
@@ -186,13 +186,13 @@ class Evaluation:
         return found
 
 
-def _identity(policy: Policy) -> dict[str, Any]:
+def _identity(policy: BatchPolicy) -> dict[str, Any]:
     """Which policy that was, apart from its name."""
     return {"control": policy.control, "privileged": policy.privileged,
             "messages_per_peer": policy.messages_per_peer, **policy.origin}  # fmt: skip
 
 
-def find_policy(name_or_path: str) -> Policy:
+def find_policy(name_or_path: str) -> BatchPolicy:
     """A baseline by name, or a trained policy from its run folder or ONNX file.
 
     Raises:
@@ -200,11 +200,11 @@ def find_policy(name_or_path: str) -> Policy:
     """
     if name_or_path in BASELINES or not Path(name_or_path).exists():
         return make_baseline(name_or_path)
-    return load_policy(Path(name_or_path))
+    return Policy.load(Path(name_or_path))
 
 
 def evaluate(
-    policies: Sequence[Policy], config: EvaluationConfig, *, folder: Path | None = None, progress: bool = True
+    policies: Sequence[BatchPolicy], config: EvaluationConfig, *, folder: Path | None = None, progress: bool = True
 ) -> Evaluation:
     """Plays every policy over the same episodes of the fixed list.
 
@@ -247,7 +247,7 @@ def evaluate(
     return result
 
 
-def open_worlds(policy: Policy, engine: str, count: int, max_peers: int, max_frames: int = 0) -> ConvoyWorlds:
+def open_worlds(policy: BatchPolicy, engine: str, count: int, max_peers: int, max_frames: int = 0) -> ConvoyWorlds:
     """Worlds for a policy; with ``max_frames`` they keep what pictures need."""
     settings = WorldsConfig(
         control=policy.control, max_peers=max_peers, messages_per_peer=policy.messages_per_peer, max_frames=max_frames
@@ -255,7 +255,7 @@ def open_worlds(policy: Policy, engine: str, count: int, max_peers: int, max_fra
     return ConvoyWorlds(settings, make_traffic(engine, count, max_peers + 1))
 
 
-def _played(policy: Policy, listed: EpisodeList, which: Sequence[int], engine: str) -> Iterator[Row]:
+def _played(policy: BatchPolicy, listed: EpisodeList, which: Sequence[int], engine: str) -> Iterator[Row]:
     """Rows of some of the listed episodes."""
     if not which:
         return
@@ -269,7 +269,7 @@ def _played(policy: Policy, listed: EpisodeList, which: Sequence[int], engine: s
         worlds.close()
 
 
-def _conclude(result: Evaluation, policy: Policy, listed: EpisodeList, rows: Sequence[Row]) -> None:
+def _conclude(result: Evaluation, policy: BatchPolicy, listed: EpisodeList, rows: Sequence[Row]) -> None:
     """Adds the figures of a policy's rows to a result."""
     config = result.config
     confirmed: list[int] = []

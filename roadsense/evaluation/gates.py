@@ -321,7 +321,7 @@ class Judge:
                            bound=gate.bound, why="there are no pairs to compare")  # fmt: skip
         mine, theirs = [one.crashed for one, _ in valid], [other.crashed for _, other in valid]
         test = mcnemar(mine, theirs)
-        low, high = _bounds(test, mine, theirs, [one.scenario_id for one, _ in valid])
+        low, high = paired_bounds(test, mine, theirs, [one.scenario_id for one, _ in valid])
         difference = (sum(mine) - sum(theirs)) / len(valid)
         said = f"{sum(mine)} against {sum(theirs)} of {len(valid)}, only one of them {test.b} against {test.c}"
         why = "" if difference < 0.0 and test.p < SIGNIFICANT else f"{said}, p = {test.p:.3g}"
@@ -372,7 +372,9 @@ def _picked(summary: dict[str, Any], figure: str, gate: Gate) -> tuple[dict[str,
     return node, leaf
 
 
-def _bounds(test: McNemar, mine: list[bool], theirs: list[bool], scenarios: list[str]) -> tuple[float, float]:
+def paired_bounds(
+    test: McNemar, mine: Sequence[bool], theirs: Sequence[bool], scenarios: Sequence[str]
+) -> tuple[float, float]:
     """Of the difference of two collision rates: the wider of a bootstrap by scenario and of exact bounds of the pairs.
 
     The bootstrap knows that episodes of one scenario are alike, and has no width where nothing ever happens; the exact

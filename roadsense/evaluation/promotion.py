@@ -24,10 +24,9 @@ from roadsense.evaluation.rollout import record_observations
 from roadsense.evaluation.suites import read_suite
 from roadsense.files import write_json, write_text
 from roadsense.manifest import file_digest
-from roadsense.policies.base import Policy
+from roadsense.policies.base import BatchPolicy
 from roadsense.policies.baselines import BASELINES, make_baseline
-from roadsense.policies.runtime import load_policy
-from roadsense.policies.signature import ONNX_NAME
+from roadsense.policies.runtime import Policy
 from roadsense.runs import (
     CHECKSUMS,
     COMPLETE,
@@ -45,6 +44,9 @@ _OWN = (STATUS, GATES_NAME, TABLE_NAME, f"{SUITES_NAME}/", REPORT_NAME, f"{REPLA
 """What a verdict writes, or makes untrue, and what a report writes: they say nothing of what is judged."""
 _WORK = ".gates"
 """Folder in a run where episodes are kept until the verdict is written."""
+
+EXACT = ("safetensors", "onnx")
+"""Formats that must decide as the network does."""
 
 _TIMED, _WARM = 2000, 200
 """Decisions that are timed, after these that are not."""
@@ -74,7 +76,7 @@ def judge_run(run: Path, config: GateConfig, *, progress: bool = True) -> list[V
         RoadsenseError: another process is at work in the run; see :func:`judge`.
     """
     folder = RunFolder(run)
-    load_policy(run)  # refuses what is no run before a lock lies in it
+    Policy.load(run)  # refuses what is no run before a lock lies in it
     with folder.locked():
         intact = not _integrity(folder)[2]
         verdicts = judge(folder, config, progress=progress)
@@ -110,7 +112,7 @@ def judge(
     """
     spec = read_gates(config.gates)
     run = folder.path
-    policy = load_policy(run)
+    policy = Policy.load(run)
     _verify(spec, run, policy, config)
     checks = {"integrity": _integrity(folder, may_differ), "learning": _learning(run), "latency": _latency(policy),
               **_parity(run)}  # fmt: skip
@@ -121,7 +123,7 @@ def judge(
     return verdicts
 
 
-def _verify(spec: GateSpec, run: Path, judged: Policy, config: GateConfig) -> None:
+def _verify(spec: GateSpec, run: Path, judged: BatchPolicy, config: GateConfig) -> None:
     """Refuses what would only be found at the end: a suite, policy, radio, bucket or figure that is not there."""
     if judged.name in BASELINES:
         raise UsageError(f"{run}: a run may not be named like a baseline; rename its folder.")
@@ -132,13 +134,13 @@ def _verify(spec: GateSpec, run: Path, judged: Policy, config: GateConfig) -> No
         _policy(name, judged)
 
 
-def _policy(name: str, judged: Policy) -> Policy:
+def _policy(name: str, judged: BatchPolicy) -> BatchPolicy:
     kind, shuffled, _ = name.partition(SHUFFLED)
     policy = judged if kind == RUN else make_baseline(kind)
     return Shuffled(policy) if shuffled else policy
 
 
-def _play(run: Path, spec: GateSpec, judged: Policy, config: GateConfig, progress: bool) -> dict[str, Evaluation]:
+def _play(run: Path, spec: GateSpec, judged: BatchPolicy, config: GateConfig, progress: bool) -> dict[str, Evaluation]:
     """The evaluations that the gates need, by suite."""
     found = {}
     for suite, names in spec.needs().items():
@@ -175,22 +177,26 @@ def _learning(run: Path) -> Answer:
 
 
 def _parity(run: Path) -> dict[str, Answer]:
-    """What the comparison of ``model.onnx`` with the network found."""
-    path = run / "parity.json"
-    found, model = read_record(path), run / ONNX_NAME
-    other = "model_digest" in found and (not model.is_file() or file_digest(model) != found["model_digest"])
+    """What the comparison of exported formats with the network found: the weights and ONNX exactly, all as sets."""
+    stated = read_record(run / "parity.json").get("formats")
+    found = {name: facts for name, facts in (stated if isinstance(stated, dict) else {}).items()
+             if isinstance(facts, dict) and facts.get("passed") is True}  # fmt: skip
+    files = {name: run / str(facts.get("file")) for name, facts in found.items()}
+    others = [name for name, file in files.items()
+              if not file.is_file() or file_digest(file) != found[name].get("digest")]  # fmt: skip
+    why = f"{files[others[0]].name} is not the file that was compared" if others else ""
 
-    def worst(*names: str) -> Answer:
-        values = [found.get(name) for name in names]
-        if not all(isinstance(value, int | float) for value in values):
+    def worst(names: Iterable[str], *figures: str) -> Answer:
+        values = [found.get(name, {}).get(figure) for name in names for figure in figures]
+        if not values or not all(isinstance(value, int | float) for value in values):
             return None, None, ""
-        why = f"{ONNX_NAME} is not the file that was compared" if other else ""
-        return float(np.max(np.array(values, float))), int(found.get("observations") or 0), why
+        compared = min(int(found[name].get("observations") or 0) for name in names)
+        return float(np.max(np.array(values, float))), compared, why
 
-    return {"parity": worst("recorded", "runtime"), "set_laws": worst("permuted", "padded")}
+    return {"parity": worst(EXACT, "largest"), "set_laws": worst([*found], "permuted", "padded")}
 
 
-def _latency(policy: Policy) -> Answer:
+def _latency(policy: BatchPolicy) -> Answer:
     """99th percentile of the time of one decision [ms], on this machine, of observations of one episode."""
     from roadsense.convoy.player import Player
 
@@ -206,7 +212,7 @@ def _latency(policy: Policy) -> Answer:
     for turn in range(_WARM + _TIMED):
         one = Observation._make(np.ascontiguousarray(array[[turn % len(array)]]) for array in seen)
         begun = time.perf_counter()
-        policy.act(one, None)
+        policy.act_many(one, None)
         taken.append(time.perf_counter() - begun)
     return 1000.0 * float(np.percentile(taken[_WARM:], 99)), _TIMED, ""
 

@@ -26,7 +26,7 @@ from roadsense.evaluation.evaluate import EpisodeList, EvaluationConfig, ListCon
 from roadsense.evaluation.rollout import play_all
 from roadsense.evaluation.surrogates import time_to_collision
 from roadsense.files import write_text
-from roadsense.policies.base import Policy
+from roadsense.policies.base import BatchPolicy
 from roadsense.traffic.base import STEP_S
 from roadsense.traffic.engines import choose_engine
 
@@ -54,7 +54,7 @@ class Replayed:
 
     trace: EpisodeTrace
     """With its picture."""
-    policy: Policy
+    policy: BatchPolicy
     number: int
     listed: str
     """The list it stands in, in words."""

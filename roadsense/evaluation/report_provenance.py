@@ -29,14 +29,22 @@ def provenance(run: RunRecord) -> Markup:
         told = f"{gates.get('name')}, version {gates.get('version')}, {gates.get('digest')}"
         pairs.append(("gates", told if shipped_gates(gates) else f"{told}; not those that are shipped"))
     parity = run.records["parity.json"]
-    if parity:
-        pairs.append(("ONNX against the network", f"largest difference {number(parity.get('largest'))} of"
-                      f" {parity.get('observations', 'unknown')} observations"))  # fmt: skip
+    formats = parity.get("formats")
+    for name, facts in (formats if isinstance(formats, dict) else {}).items():
+        pairs.append((f"{name} against the network", _format(facts)))
     for name, weights in _weights(run).items():
         pairs.append((f"weights in {name}", weights))
     pairs += [(f"suite {suite.stem}", _suite(suite)) for suite in run.suites.values()]
     inside = [element("dt", name) + element("dd", value) for name, value in pairs]
     return element("dl", *map(Markup, inside))
+
+
+def _format(facts: Any) -> str:
+    """What was found of an exported format."""
+    if not isinstance(facts, dict) or not facts.get("available", True):
+        return f"not exported: {facts.get('why')}" if isinstance(facts, dict) else "unknown"
+    told = f"largest difference {number(facts.get('largest'))} of {facts.get('observations', 'unknown')} observations"
+    return told if facts.get("passed") else f"{told}; not kept: {facts.get('why')}"
 
 
 def _weights(run: RunRecord) -> dict[str, str]:

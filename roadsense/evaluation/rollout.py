@@ -15,7 +15,7 @@ from roadsense.convoy.source import ScenarioSource
 from roadsense.convoy.trace import EpisodeTrace, TraceRecorder
 from roadsense.episode_spec import EpisodeSpec
 from roadsense.espnow.params import RadioParams
-from roadsense.policies.base import Policy, Truth
+from roadsense.policies.base import BatchPolicy, Truth
 from roadsense.randomness import episode_seed
 from roadsense.scenario import Scenario
 
@@ -53,7 +53,7 @@ def episodes_of(
 
 
 def play(
-    policy: Policy,
+    policy: BatchPolicy,
     player: Player,
     episodes: int,
     *,
@@ -68,7 +68,7 @@ def play(
 
 
 def play_all(
-    policy: Policy,
+    policy: BatchPolicy,
     worlds: ConvoyWorlds,
     episodes: Iterable[Episode],
     *,
@@ -107,7 +107,7 @@ def play_all(
         active = running >= 0
         if not active.any():
             return
-        actions = policy.act(worlds.observation, truth)
+        actions = policy.act_many(worlds.observation, truth)
         failed = active & np.isnan(actions)
         worlds.step(np.where(failed, 0.0, actions), active & ~failed)
         recorder.record(active & ~failed)
@@ -138,10 +138,15 @@ def _begin(worlds: ConvoyWorlds, fresh: Mapping[int, Episode]) -> None:
         )
 
 
-def record_observations(policy: Policy, player: Player, episodes: int) -> Observation:
+def record_observations(policy: BatchPolicy, player: Player, episodes: int) -> Observation:
     """What a policy saw in the first ``episodes`` of its list, decision after decision along the leading axis."""
+    return observations_of(play(policy, player, episodes, observations=True))
+
+
+def observations_of(traces: Iterable[EpisodeTrace]) -> Observation:
+    """What the policy saw in traces that keep it, decision after decision along the leading axis."""
     seen: list[Observation] = []
-    for trace in play(policy, player, episodes, observations=True):
+    for trace in traces:
         assert trace.ego is not None and trace.peers is not None and trace.peer_mask is not None
         decisions = slice(0, trace.num_steps)
         seen.append(Observation(trace.ego[decisions], trace.peers[decisions], trace.peer_mask[decisions]))

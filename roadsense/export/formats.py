@@ -2,258 +2,215 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from roadsense.convoy.observation import Observation
-from roadsense.convoy.player import Player
 from roadsense.errors import InputMismatchError, RoadsenseError, UsageError, nearest
-from roadsense.evaluation.rollout import record_observations
-from roadsense.export.onnx import export_onnx, load_actor, parity
-from roadsense.export.parity import PARITY_BOUND, actions_of_network, actions_of_policy, made_up, memory
+from roadsense.export.c import c_report, export_c
+from roadsense.export.network import NetworkPolicy, load_network
+from roadsense.export.onnx import export_onnx
+from roadsense.export.parity import Bounds, FormatParity, compare
 from roadsense.export.quantised import FP16_NAME, INT8_NAME, export_fp16, export_int8
-from roadsense.export.sets import SET_BOUND, largest, padded, permuted
+from roadsense.export.recording import Recording
 from roadsense.files import write_json
 from roadsense.manifest import file_digest
-from roadsense.policies.runtime import load_policy
-from roadsense.policies.signature import ONNX_NAME
+from roadsense.policies.c_source import HEADER_NAME, SOURCE_NAME
+from roadsense.policies.compiled import host_compiler
+from roadsense.policies.runtime import Policy
+from roadsense.policies.signature import ONNX_NAME, SIGNATURE_NAME, WEIGHTS_NAME, Signature, read_signature
 from roadsense.runs import read_record
 
 PARITY_NAME = "parity.json"
-RECORDED = 10_000
-"""So many recorded observations are compared at least where a format is exported by hand."""
-_WORLDS = 32
-"""Worlds that record, and episodes at first; each is up to some hundred decisions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A form of the policy, and what counts as the same decision."""
+    """A form of the policy."""
 
-    file: str
-    """Name in the run folder; the runtime reads it by its path."""
+    files: tuple[str, ...]
+    """Places in the run folder, patterns allowed; the runtime reads the first one."""
     write: Callable[[Path, Observation], Path]
-    """Writes it into a run folder; recorded observations are at hand."""
-    bound: float
-    """Largest difference of its actions from the network's."""
-    brake_agreement: float = 0.0
-    """Least share of recorded decisions on the network's side of the dead band."""
+    """Writes it into a run folder and returns the first file; observations to calibrate on are at hand."""
+    bounds: Bounds
+    why_not: Callable[[Signature], str] = lambda signature: ""
+    """Why a policy cannot have it on this machine; empty where it can."""
+    is_made: bool = True
+    """Whether an export writes it; the weights themselves are there before."""
+    report: Callable[[Path], dict[str, Any]] = lambda run: {}
+    """What else is to be said of it."""
 
+    def path(self, run_dir: Path) -> Path | None:
+        """Its first file in a run, where there is one."""
+        return next(iter(sorted(run_dir.glob(self.files[0]))), None)
+
+    def remove(self, run_dir: Path) -> None:
+        """Takes its files out of a run."""
+        for pattern in self.files:
+            for file in run_dir.glob(pattern):
+                file.unlink()
+
+
+def _why_no_c(signature: Signature) -> str:
+    if signature.widths.lstm:
+        return "the network has a memory, which the C export does not know"
+    try:
+        host_compiler()
+    except RoadsenseError as error:
+        return f"it cannot be compared, {str(error).rstrip('.')}"
+    return ""
+
+
+SINGLE = Bounds(difference=1e-5)
+"""Of implementations in single precision."""
 
 FORMATS = {
-    "onnx": Format(file=ONNX_NAME, write=lambda run, _: export_onnx(run), bound=PARITY_BOUND),
-    "fp16": Format(file=FP16_NAME, write=lambda run, _: export_fp16(run), bound=1e-2),
-    "int8": Format(file=INT8_NAME, write=export_int8, bound=5e-2, brake_agreement=0.995),
-}
-"""By name, in the order they are made: later ones are made from the first."""
+    "safetensors": Format(
+        files=(WEIGHTS_NAME, SIGNATURE_NAME), write=lambda run, _: run / WEIGHTS_NAME, bounds=SINGLE, is_made=False
+    ),
+    "onnx": Format(files=(ONNX_NAME,), write=lambda run, _: export_onnx(run), bounds=SINGLE),
+    "fp16": Format(files=(FP16_NAME,), write=lambda run, _: export_fp16(run), bounds=Bounds(difference=1e-2)),
+    "int8": Format(files=(INT8_NAME,), write=export_int8, bounds=Bounds(difference=5e-2, brake_agreement=0.995)),
+    "c": Format(
+        files=(SOURCE_NAME, HEADER_NAME), write=lambda run, _: export_c(run)[1], bounds=Bounds(difference=1e-6),
+        why_not=_why_no_c, report=c_report,
+    ),
+}  # fmt: skip
+"""By name, in the order they are made. Bounds are those of the field for each form."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FormatParity:
-    """How far the actions of one file are from the network's."""
-
-    file: str
-    digest: str
-    """SHA-256 (hex) of the file."""
-    observations: int
-    """Recorded ones."""
-    recorded: float
-    """Largest difference on them."""
-    made_up: float
-    """On every number of peers, and on stale and extreme values (:func:`roadsense.export.parity.made_up`)."""
-    brake_agreement: float
-    """Share of recorded decisions on the same side of the dead band."""
-    permuted: float
-    """Largest difference from its own actions, with the rows of every observation in another order."""
-    padded: float
-    """The same with more capacity."""
-    bound: float
-    least_agreement: float
-
-    @property
-    def largest(self) -> float:
-        """Difference from the network; NaN where any is."""
-        return float(np.max([self.recorded, self.made_up]))
-
-    @property
-    def why(self) -> str:
-        """What is out of bounds; empty where nothing is."""
-        found = []
-        if not self.largest <= self.bound:
-            found.append(f"its actions differ from the network's by {self.largest:.3g}, at most {self.bound:g} is"
-                         " allowed")  # fmt: skip
-        if not self.brake_agreement >= self.least_agreement:
-            found.append(f"it brakes as the network in {self.brake_agreement:.2%} of decisions, at least "
-                         f"{self.least_agreement:.1%} is asked")  # fmt: skip
-        sets = float(np.max([self.permuted, self.padded]))
-        if not sets <= SET_BOUND:
-            found.append(f"other rows change its actions by {sets:.3g}, at most {SET_BOUND:g} is allowed")
-        return "; ".join(found)
-
-    @property
-    def passed(self) -> bool:
-        """Whether everything is within its bound; NaN is not."""
-        return not self.why
-
-    def document(self) -> dict[str, Any]:
-        """As JSON; what is no number is null."""
-        return {
-            "file": self.file, "digest": self.digest, "passed": self.passed, "observations": self.observations,
-            "largest": _finite(self.largest), "bound": self.bound, "recorded": _finite(self.recorded),
-            "made_up": _finite(self.made_up), "brake_agreement": self.brake_agreement,
-            "least_agreement": self.least_agreement, "set_bound": SET_BOUND, "permuted": _finite(self.permuted),
-            "padded": _finite(self.padded), **({} if self.passed else {"why": self.why}),
-        }  # fmt: skip
-
-
-def measure(run_dir: str | Path, name: str, observations: Observation, *, seed: int = 0) -> FormatParity:
-    """Compares the file of a format with the torch network of its run.
-
-    Args:
-        run_dir: folder that holds weights and the file.
-        name: of the format.
-        observations: recorded ones along the leading axis.
-        seed: of what is made up, of the order rows are put in, and of a memory's state.
+def open_format(run_dir: Path, name: str) -> Policy:
+    """The policy of a format that a run has.
 
     Raises:
-        UsageError: there is no such format or file.
-        RoadsenseError: a file cannot be read, or was made from other weights.
+        UsageError: there is no such format, or the run does not have it.
+        InputMismatchError: it was exported from other weights.
+        RoadsenseError: the file cannot be read.
     """
-    run_dir, form = Path(run_dir), _format(name)
-    path, actor = run_dir / form.file, load_actor(run_dir)
-    policy: Any = load_policy(path)
-    _refuse_other_weights(run_dir, path)
-    rng = np.random.default_rng(seed)
-    found = {}
-    for kind, shown in (("recorded", observations), ("made_up", made_up(observations, rng))):
-        state = memory(actor, len(shown.ego), rng)
-        wanted, own = actions_of_network(actor, shown, state), actions_of_policy(policy, shown, state)
-        band = policy.signature.document()["action"]["dead_band"]
-        found[kind] = {
-            "difference": largest(own - wanted),
-            "agreement": float(np.mean((own >= band) == (wanted >= band))) if len(own) else 1.0,
-            "permuted": largest(actions_of_policy(policy, permuted(shown, rng), state) - own),
-            "padded": largest(actions_of_policy(policy, padded(shown), state) - own),
-        }
-    both = {key: float(np.max([one[key] for one in found.values()])) for key in ("permuted", "padded")}
-    return FormatParity(
-        file=form.file, digest=file_digest(path), observations=len(observations.ego),
-        recorded=found["recorded"]["difference"], made_up=found["made_up"]["difference"],
-        brake_agreement=found["recorded"]["agreement"], bound=form.bound, least_agreement=form.brake_agreement, **both,
-    )  # fmt: skip
+    path = _format(name).path(run_dir)
+    if path is None:
+        raise UsageError(f"{run_dir / _format(name).files[0]}: no such file; export the format {name} first.")
+    policy = Policy.load(path)
+    if policy.signature != read_signature(run_dir):
+        raise InputMismatchError(f"{path}: was exported from other weights; export it again.")
+    return policy
 
 
-def export(run_dir: str | Path, formats: Sequence[str], observations: Observation) -> list[Path]:
-    """Writes a run's policy in every named format, compares each with the network, and records that in ``parity.json``.
-
-    What ``parity.json`` says of ``model.onnx`` and of formats that are not named stays as it is, as long as their files
-    do.
+def measure(
+    run_dir: str | Path, name: str, observations: Observation, *, network: NetworkPolicy | None = None, seed: int = 0
+) -> FormatParity:
+    """Compares a format of a run with the torch network, and with ``model.onnx``.
 
     Args:
         run_dir: the run folder.
-        formats: names in :data:`FORMATS`.
+        name: of the format.
         observations: recorded ones along the leading axis.
-
-    Returns:
-        The files, in the order of :data:`FORMATS`.
+        network: of the run, where it was read before.
+        seed: see :func:`roadsense.export.parity.compare`.
 
     Raises:
-        UsageError: a format is unknown, or none is named.
-        RoadsenseError: a format is out of its bounds, its file was removed, the others are there; or a file cannot be
-            read or written.
+        UsageError, InputMismatchError, RoadsenseError: see :func:`open_format`.
+    """
+    run_dir, form = Path(run_dir), _format(name)
+    policy, path = open_format(run_dir, name), form.path(run_dir)
+    assert path is not None
+    others = name != "onnx" and FORMATS["onnx"].path(run_dir) is not None
+    return compare(
+        policy, path, network or load_network(run_dir), open_format(run_dir, "onnx") if others else None, observations,
+        form.bounds, folder=run_dir, seed=seed,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What an export came to."""
+
+    files: list[Path]
+    """That are in the run and within their bounds."""
+    refused: list[str]
+    """A sentence for each format that was made and is not kept."""
+    absent: list[str]
+    """A sentence for each format that cannot be had here."""
+
+
+def export(run_dir: str | Path, formats: Sequence[str], recording: Recording) -> Exported:
+    """Writes a run's policy in every named format, compares each with the network, and records that in ``parity.json``.
+
+    A format out of its bounds is taken out again. What ``parity.json`` says of formats that are not named stays as it
+    is, as long as their files do.
+
+    Args:
+        run_dir: the run folder.
+        formats: names in :data:`FORMATS`; none: all.
+        recording: what is compared on, and calibrated on.
+
+    Raises:
+        UsageError: a format is unknown.
+        RoadsenseError: the weights cannot be read, do not decide as the network, or a file cannot be written.
     """
     run_dir = Path(run_dir)
     asked = check_formats(formats)
-    if len(observations.ego) == 0:
+    if len(recording.observations.ego) == 0:
         raise RoadsenseError(f"{run_dir}: there is no observation to compare on; record at least one episode.")
-    record, files, refused = read_record(run_dir / PARITY_NAME), [], []
-    before = record.pop("formats", None)
-    known: dict[str, Any] = {
-        name: facts for name, facts in (before if isinstance(before, dict) else {}).items()
-        if name in FORMATS and name not in asked and isinstance(facts, dict)
-        and _digest(run_dir / FORMATS[name].file) == facts.get("digest")
-    }  # fmt: skip
-    for name in asked:
-        if name != "onnx":
-            _refuse_other_weights(run_dir, run_dir / ONNX_NAME)
-        path = FORMATS[name].write(run_dir, observations)
-        found = measure(run_dir, name, observations)
-        known[name] = found.document()
-        try:
-            if not found.passed:
-                raise RoadsenseError(f"{path}: {found.why}, over {found.observations} observations; it was removed.")
-            if name == "onnx":
-                record = parity(run_dir, observations).document()
-            files.append(path)
-        except RoadsenseError as error:
-            path.unlink()
-            refused.append(str(error))
-            if name == "onnx":  # the others are made from it
-                break
-    ordered = {name: known[name] for name in FORMATS if name in known}
-    write_json(run_dir / PARITY_NAME, {**record, "formats": ordered})
-    if refused:
-        raise RoadsenseError(" ".join(refused))
-    return files
+    signature, network = read_signature(run_dir), load_network(run_dir)
+    known, result = known_formats(run_dir, but=asked), Exported(files=[], refused=[], absent=[])
+    for name in ("safetensors", *asked):
+        form = FORMATS[name]
+        if why := form.why_not(signature):
+            form.remove(run_dir)
+            known[name] = {"available": False, "why": why}
+            result.absent.append(f"{name}: {why}")
+            continue
+        path = form.write(run_dir, recording.calibration)
+        found = measure(run_dir, name, recording.observations, network=network)
+        known[name] = {"available": True, **found.document(), **form.report(run_dir)}
+        if found.passed:
+            result.files.extend([path] if form.is_made else [])
+            continue
+        sentence = f"{path}: {found.why}, over {found.observations} observations"
+        if not form.is_made:
+            raise RoadsenseError(f"{sentence}; the policy is not usable.")
+        form.remove(run_dir)
+        result.refused.append(f"{sentence}; it was removed.")
+    write_parity(run_dir, known, recording.origin)
+    return result
 
 
-def record(run_dir: str | Path, at_least: int = RECORDED) -> Observation:
-    """What a run's policy sees in so many decisions or more, in the shipped scenarios on the native engine.
+def known_formats(run_dir: Path, but: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """What ``parity.json`` says of formats, while their files are the ones compared, or not there."""
+    stated = read_record(run_dir / PARITY_NAME).get("formats")
+    found = {}
+    for name, facts in (stated if isinstance(stated, dict) else {}).items():
+        if name in FORMATS and name not in but and isinstance(facts, dict):
+            path = FORMATS[name].path(run_dir)
+            kept = facts.get("passed") is True
+            if kept == (path is not None) and (path is None or file_digest(path) == facts.get("digest")):
+                found[name] = facts
+    return found
 
-    Raises:
-        UsageError, RoadsenseError, InputMismatchError: see :func:`roadsense.policies.runtime.load_policy`.
-    """
-    policy = load_policy(Path(run_dir))
-    player = Player(
-        _WORLDS, split="val", engine="native", control=policy.control, messages_per_peer=policy.messages_per_peer
-    )
-    try:
-        episodes = _WORLDS
-        while True:
-            seen = record_observations(policy, player, episodes)
-            if len(seen.ego) >= at_least or episodes >= at_least:
-                return seen
-            episodes *= 2
-    finally:
-        player.close()
+
+def write_parity(run_dir: Path, formats: dict[str, dict[str, Any]], origin: dict[str, Any]) -> None:
+    """Writes ``parity.json``, formats in the order of :data:`FORMATS`."""
+    ordered = {name: formats[name] for name in FORMATS if name in formats}
+    write_json(run_dir / PARITY_NAME, {"schema_version": 2, "observations": origin, "formats": ordered})
 
 
 def check_formats(names: Sequence[str]) -> list[str]:
-    """The formats, each once, in the order of :data:`FORMATS`.
+    """The formats that an export makes, each once, in the order of :data:`FORMATS`; all, where none is named.
 
     Raises:
-        UsageError: one is unknown, or there is none.
+        UsageError: one is unknown.
     """
-    if not names:
-        raise UsageError(f"no format is named; known are: {', '.join(FORMATS)}.")
+    made = [name for name, form in FORMATS.items() if form.is_made]
     for name in names:
-        _format(name)
-    return [name for name in FORMATS if name in names]
+        if name not in made:
+            raise UsageError(f"format {name!r} is unknown; {nearest(name, made)}")
+    return [name for name in made if name in names or not names]
 
 
 def _format(name: str) -> Format:
     if name not in FORMATS:
         raise UsageError(f"format {name!r} is unknown; {nearest(name, FORMATS)}")
     return FORMATS[name]
-
-
-def _refuse_other_weights(run_dir: Path, path: Path) -> None:
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file; name the format onnx as well, others are made from it.")
-    exported: Any = load_policy(path)
-    own: Any = load_policy(run_dir)
-    if exported.signature != own.signature:
-        raise InputMismatchError(f"{path}: was exported from other weights; export it again.")
-
-
-def _digest(path: Path) -> str | None:
-    return file_digest(path) if path.is_file() else None
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,97 +1,150 @@
-"""How two implementations of a policy are compared: on recorded observations, and on some that are made from them."""
+"""How far the decisions of an exported file are from those of the network, observation for observation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from roadsense.convoy.observation import EGO_FEATURES, PEER_FEATURES, Observation
-from roadsense.export.sets import padded
-from roadsense.policies.deep_sets import DeepSetsActor
+from roadsense.convoy.observation import Observation
+from roadsense.export.sets import largest, made_up, padded, permuted
+from roadsense.manifest import file_digest
+from roadsense.policies.runtime import Policy
 
-PARITY_BOUND = 1e-5
-"""Largest difference of the actions of two implementations in single precision that counts as the same."""
+SET_BOUND = 1e-6
+"""Largest difference that the order of rows or the capacity may make."""
 _CHUNK = 4096
-_EACH = 50
-"""Observations of each kind that is made."""
 
 State = NDArray[np.float32]
 """What a memory holds, [hidden or cell, observation, lstm]."""
 
 
-def memory(actor: DeepSetsActor, count: int, rng: np.random.Generator) -> State:
-    """Any state of a network's memory for every observation; of width 0 where it has none."""
-    return rng.uniform(-1.0, 1.0, (2, count, actor.widths.lstm)).astype(np.float32)
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What counts as the same decision."""
+
+    difference: float
+    """Largest difference of an action from the network's."""
+    brake_agreement: float = 0.0
+    """Least share of recorded decisions on the network's side of the dead band."""
 
 
-def actions_of_network(actor: DeepSetsActor, observations: Observation, state: State) -> NDArray[np.float64]:
-    """What the torch network decides, [observation]."""
-    found = np.empty(len(observations.ego))
-    lstm = actor.widths.lstm
-    with torch.no_grad():
-        for chunk in _chunks(len(found)):
-            inputs = [torch.from_numpy(np.ascontiguousarray(array[chunk])) for array in observations]
-            action = actor(*inputs, *(torch.from_numpy(part[chunk]) for part in state)) if lstm else actor(*inputs)
-            found[chunk] = (action[0] if lstm else action)[:, 0].numpy()
-    return found
+@dataclass(frozen=True, kw_only=True)
+class FormatParity:
+    """How far the actions of one file are from the network's."""
+
+    file: str
+    """Its place in the run folder."""
+    digest: str
+    """SHA-256 (hex) of the file."""
+    observations: int
+    """Recorded ones."""
+    recorded: float
+    """Largest difference on them."""
+    made_up: float
+    """On every number of peers, and on stale and extreme values (:func:`roadsense.export.sets.made_up`)."""
+    from_onnx: float | None
+    """Largest difference from the actions of ``model.onnx`` on all of them; None without one."""
+    brake_agreement: float
+    """Share of recorded decisions on the same side of the dead band."""
+    permuted: float
+    """Largest difference from its own actions, with the rows of every observation in another order."""
+    padded: float
+    """The same with more capacity."""
+    bounds: Bounds
+
+    @property
+    def largest(self) -> float:
+        """Difference from the network; NaN where any is."""
+        return float(np.max([self.recorded, self.made_up]))
+
+    @property
+    def why(self) -> str:
+        """What is out of bounds; empty where nothing is."""
+        found, bound = [], self.bounds.difference
+        if not self.largest <= bound:
+            found.append(f"its actions differ from the network's by {self.largest:.3g}, at most {bound:g} is allowed")
+        if self.from_onnx is not None and not self.from_onnx <= bound:
+            found.append(f"they differ from those of model.onnx by {self.from_onnx:.3g}, at most {bound:g} is allowed")
+        if not self.brake_agreement >= self.bounds.brake_agreement:
+            found.append(f"it brakes as the network in {self.brake_agreement:.2%} of decisions, at least "
+                         f"{self.bounds.brake_agreement:.1%} is asked")  # fmt: skip
+        sets = float(np.max([self.permuted, self.padded]))
+        if not sets <= SET_BOUND:
+            found.append(f"other rows change its actions by {sets:.3g}, at most {SET_BOUND:g} is allowed")
+        return "; ".join(found)
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything is within its bound; NaN is not."""
+        return not self.why
+
+    def document(self) -> dict[str, Any]:
+        """As JSON; what is no number is null."""
+        return {
+            "file": self.file, "digest": self.digest, "passed": self.passed, "observations": self.observations,
+            "largest": _finite(self.largest), "bound": self.bounds.difference, "recorded": _finite(self.recorded),
+            "made_up": _finite(self.made_up),
+            "from_onnx": None if self.from_onnx is None else _finite(self.from_onnx),
+            "brake_agreement": self.brake_agreement, "least_agreement": self.bounds.brake_agreement,
+            "set_bound": SET_BOUND, "permuted": _finite(self.permuted), "padded": _finite(self.padded),
+            **({} if self.passed else {"why": self.why}),
+        }  # fmt: skip
 
 
-def actions_of_policy(policy: Any, observations: Observation, state: State) -> NDArray[np.float64]:
-    """What a policy of :mod:`roadsense.policies.runtime` decides, [observation]."""
-    found = np.empty(len(observations.ego))
-    for chunk in _chunks(len(found)):
-        policy.remember(state[0, chunk].copy(), state[1, chunk].copy())
-        found[chunk] = policy.act(Observation._make(np.ascontiguousarray(array[chunk]) for array in observations))
-    return found
+def compare(
+    policy: Policy, path: Path, network: Policy, onnx: Policy | None, observations: Observation, bounds: Bounds,
+    *, folder: Path, seed: int = 0,
+) -> FormatParity:  # fmt: skip
+    """Compares a format with the network, and with itself on other rows.
 
-
-def made_up(observations: Observation, rng: np.random.Generator) -> Observation:
-    """Observations that a recording may lack, made of recorded rows.
-
-    Every number of peers from none to one more than twice the capacity; and recorded ones where one feature of the ego,
-    or of all its peers, is at the lowest or highest value it can have (the highest age is the stalest message).
+    Args:
+        policy: the format.
+        path: its file.
+        network: of the same weights.
+        onnx: ``model.onnx`` of the same weights, where there is one and it is not what is compared.
+        observations: recorded ones along the leading axis.
+        bounds: what counts as the same.
+        folder: of the run.
+        seed: of what is made up, of the order rows are put in, and of a memory's state.
     """
-    parts = [crowd(observations, count, rng) for count in range(2 * observations.peer_mask.shape[1] + 2)]
-    for number, feature in enumerate(EGO_FEATURES):
-        for bound in (feature.low, feature.high):
-            one = _some(observations, rng)
-            one.ego[:, number] = bound
-            parts.append(one)
-    for number, feature in enumerate(PEER_FEATURES):
-        for bound in (feature.low, feature.high):
-            one = _some(observations, rng)
-            one.peers[:, :, number] = np.where(one.peer_mask != 0, np.float32(bound), np.float32(0.0))
-            parts.append(one)
-    return joined(parts)
+    rng = np.random.default_rng(seed)
+    found: dict[str, dict[str, float]] = {}
+    for kind, shown in (("recorded", observations), ("made_up", made_up(observations, rng))):
+        lstm = policy.signature.widths.lstm
+        state = rng.uniform(-1.0, 1.0, (2, len(shown.ego), lstm)).astype(np.float32)
+        wanted, own = actions_of(network, shown, state), actions_of(policy, shown, state)
+        band = policy.signature.dead_band
+        found[kind] = {
+            "difference": largest(own - wanted),
+            "from_onnx": math.nan if onnx is None else largest(own - actions_of(onnx, shown, state)),
+            "agreement": float(np.mean((own >= band) == (wanted >= band))) if len(own) else 1.0,
+            "permuted": largest(actions_of(policy, permuted(shown, rng), state) - own),
+            "padded": largest(actions_of(policy, padded(shown), state) - own),
+        }
+    worst = {key: float(np.max([one[key] for one in found.values()])) for key in ("from_onnx", "permuted", "padded")}
+    return FormatParity(
+        file=path.relative_to(folder).as_posix(), digest=file_digest(path), observations=len(observations.ego),
+        recorded=found["recorded"]["difference"], made_up=found["made_up"]["difference"],
+        from_onnx=None if onnx is None else worst["from_onnx"], brake_agreement=found["recorded"]["agreement"],
+        permuted=worst["permuted"], padded=worst["padded"], bounds=bounds,
+    )  # fmt: skip
 
 
-def joined(parts: Sequence[Observation]) -> Observation:
-    """All observations one after another, with room for the most rows."""
-    room = max(part.peer_mask.shape[1] for part in parts)
-    wide = [padded(part, room - part.peer_mask.shape[1]) for part in parts]
-    return Observation(
-        np.concatenate([part.ego for part in wide]),
-        np.concatenate([part.peers for part in wide]),
-        np.concatenate([part.peer_mask for part in wide]),
-    )
+def actions_of(policy: Policy, observations: Observation, state: State) -> NDArray[np.float64]:
+    """What a policy decides, [observation]; with a memory from that state."""
+    found = np.empty(len(observations.ego))
+    for start in range(0, len(found), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        policy.remember(state[0, chunk].copy(), state[1, chunk].copy())
+        shown = Observation._make(np.ascontiguousarray(array[chunk]) for array in observations)
+        found[chunk] = policy.act_many(shown, None)
+    return found
 
 
-def _some(observations: Observation, rng: np.random.Generator, size: int = _EACH) -> Observation:
-    index = rng.integers(len(observations.ego), size=size)
-    return Observation._make(array[index] for array in observations)
-
-
-def crowd(observations: Observation, count: int, rng: np.random.Generator, size: int = _EACH) -> Observation:
-    """``size`` observations of so many peers, each as some peer of the recording; of none where that has none."""
-    rows = observations.peers[observations.peer_mask != 0]
-    count = count if len(rows) else 0
-    chosen = rng.integers(max(1, len(rows)), size=(size, count))
-    return Observation(_some(observations, rng, size).ego, rows[chosen], np.ones((size, count), np.int8))
-
-
-def _chunks(count: int) -> list[slice]:
-    return [slice(start, start + _CHUNK) for start in range(0, count, _CHUNK)]
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""``model.onnx`` in fewer bits: the encoder in half precision, or encoder and head in 8-bit integers (Q/DQ).
+"""The policy in fewer bits: the encoder in half precision, or encoder and head in 8-bit integers (Q/DQ).
 
 Peers are a set, and a float sum depends on its order. Half precision therefore ends where rows are pooled. Before 8-bit
 activations rows are rounded to multiples of a power of two, which add up exactly in any order.
@@ -13,22 +13,22 @@ import contextlib
 import logging
 import math
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from roadsense.convoy.observation import PEER_FEATURES, Observation
 from roadsense.errors import RoadsenseError
-from roadsense.export.onnx import OPSET
-from roadsense.export.parity import joined, made_up
+from roadsense.export.graph import policy_graph, sign
+from roadsense.export.sets import joined, made_up
 from roadsense.files import write_bytes
-from roadsense.policies.runtime import ONNX_FORMAT_KEY, ONNX_METADATA_KEY, load_policy
-from roadsense.policies.signature import ONNX_NAME
+from roadsense.policies.signature import read_signature
+from roadsense.policies.weights import read_weights
 
 FP16_NAME = "model.fp16.onnx"
 INT8_NAME = "model.int8.onnx"
@@ -45,26 +45,27 @@ _BATCH = 500
 def export_fp16(run_dir: str | Path) -> Path:
     """Writes ``model.fp16.onnx``: rows are encoded in half precision, the pooled set is decided on in single.
 
-    Inputs and outputs are those of ``model.onnx``, which is read. The same file gives the same bytes.
+    Inputs and outputs are those of ``model.onnx``. The same weights give the same bytes.
 
     Raises:
-        RoadsenseError: ``model.onnx`` cannot be read or the file cannot be written.
+        RoadsenseError: the weights cannot be read or the file cannot be written.
     """
     run_dir = Path(run_dir)
-    model = _read(run_dir / ONNX_NAME)
-    _halve_encoder(model)
-    return _write(model, run_dir / FP16_NAME, "fp16")
+    signature = read_signature(run_dir)
+    model = policy_graph(signature, read_weights(run_dir, signature), half_encoder=True)
+    write_bytes(run_dir / FP16_NAME, sign(model, signature, "fp16"))
+    return run_dir / FP16_NAME
 
 
 def export_int8(run_dir: str | Path, observations: Observation) -> Path:
     """Writes ``model.int8.onnx``: encoder and head with 8-bit weights and two bytes an activation, as Q/DQ.
 
     The first layer, whose inputs differ in unit and range, the last, a memory and the head behind it stay in single
-    precision. Zero points are zero, as TensorRT demands. Inputs and outputs are those of ``model.onnx``, which is read.
-    The same file and observations give the same bytes.
+    precision. Zero points are zero, as TensorRT demands. Inputs and outputs are those of ``model.onnx``. The same
+    weights and observations give the same bytes.
 
     Args:
-        run_dir: folder that holds ``model.onnx``.
+        run_dir: the run folder.
         observations: recorded ones along the leading axis; :func:`strata` are calibrated on in equal parts.
 
     Raises:
@@ -73,17 +74,16 @@ def export_int8(run_dir: str | Path, observations: Observation) -> Path:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     run_dir = Path(run_dir)
-    model = _read(run_dir / ONNX_NAME)
-    shown = _calibration(observations)
-    encoder = [node.name for node in model.graph.node if node.op_type == "MatMul"]
-    head = [node.name for node in model.graph.node if node.op_type == "Gemm" and node.input[1].startswith("head.")]
-    remembers = any(put.name == "hidden" for put in model.graph.input)
+    signature = read_signature(run_dir)
+    widths, shown = signature.widths, _calibration(observations)
+    model = policy_graph(signature, read_weights(run_dir, signature), rows_of_ones=False)
+    encoder = [f"phi_{k}_product" for k in range(1, len(widths.phi))]
+    head = [] if widths.lstm else [f"head_{k}_sum" for k in range(len(widths.head))]
     with tempfile.TemporaryDirectory() as folder, _quiet():
         beside = Path(folder) / INT8_NAME
         quantize_static(
             model, beside, _Reader(model, shown), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
-            nodes_to_quantize=[*encoder[1:], *([] if remembers else head[:-1])],
+            activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, nodes_to_quantize=[*encoder, *head],
             extra_options={
                 "ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False,
                 "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
@@ -92,10 +92,11 @@ def export_int8(run_dir: str | Path, observations: Observation) -> Path:
         )  # fmt: skip
         model = onnx.load(beside)
     steps = {node.input[0]: _add_fine_byte(model, node) for node in _of_type(model, "QuantizeLinear")}
-    pooled = next(iter(_of_type(model, "Concat"))).output[0]
-    if pooled in steps:
-        _round_rows(model, steps[pooled])
-    return _write(model, run_dir / INT8_NAME, "int8")
+    if "pooled" in steps:
+        _round_rows(model, steps["pooled"])
+    model.producer_name, model.producer_version = "roadsense", ""
+    write_bytes(run_dir / INT8_NAME, sign(model, signature, "int8"))
+    return run_dir / INT8_NAME
 
 
 def strata(observations: Observation) -> dict[str, NDArray[np.bool_]]:
@@ -152,91 +153,6 @@ def _quiet() -> Iterator[None]:
         root.setLevel(level)
 
 
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise RoadsenseError(f"{path}: no such file; export the format onnx first.")
-    load_policy(path)  # says in one sentence what is wrong with it
-    return onnx.load(path)
-
-
-def _write(model: Any, path: Path, name: str) -> Path:
-    kept = [entry.value for entry in model.metadata_props if entry.key == ONNX_METADATA_KEY]
-    del model.metadata_props[:]
-    helper.set_model_props(model, {ONNX_METADATA_KEY: kept[0], ONNX_FORMAT_KEY: name})
-    model.producer_name, model.producer_version = "roadsense", ""
-    assert [entry.version for entry in model.opset_import if not entry.domain] == [OPSET]
-    onnx.checker.check_model(model, full_check=True)
-    write_bytes(path, model.SerializeToString(deterministic=True))
-    return path
-
-
-def _pad(model: Any) -> Any:
-    """The node that appends the zero row: where encoding ends and pooling begins."""
-    return next(node for node in model.graph.node if node.op_type == "Pad")
-
-
-def _halve_encoder(model: Any) -> None:
-    """Puts every node from the inputs to the appended row into half precision; casts stand at its edges."""
-    graph = model.graph
-    inside = _ancestors(graph.node, _pad(model))
-    floats = _floats(model)
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    inputs, made = [put.name for put in graph.input], {name for node in inside for name in node.output}
-    entering: list[Any] = []
-    leaving: dict[str, Any] = {}
-    halved: dict[str, str] = {}
-    for node in inside:
-        for place, name in enumerate(node.input):
-            if name not in floats or name in made:
-                continue
-            if name not in halved:
-                halved[name] = f"{name}_fp16"
-                if name in inputs:
-                    entering.append(helper.make_node("Cast", [name], [halved[name]], f"{name}_half", to=_HALF))
-                else:
-                    with np.errstate(over="ignore"):  # infinite weights are found when actions are compared
-                        value = numpy_helper.to_array(weights[name]).astype(np.float16)
-                    graph.initializer.append(numpy_helper.from_array(value, halved[name]))
-            node.input[place] = halved[name]
-        if node.op_type == "Cast":
-            del node.attribute[:]
-            node.attribute.append(helper.make_attribute("to", _HALF))
-    outside = [node for node in graph.node if node.name not in {one.name for one in inside}]
-    for node in outside:
-        for place, name in enumerate(node.input):
-            if name in made and name in floats:
-                single = f"{name}_fp32"
-                leaving[name] = helper.make_node("Cast", [name], [single], f"{name}_single", to=TensorProto.FLOAT)
-                node.input[place] = single
-    still = {name for node in (*inside, *outside) for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in still]
-    ordered = [*entering, *inside, *leaving.values(), *outside]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(ordered)
-    graph.initializer.extend(kept)
-
-
-_HALF = TensorProto.FLOAT16
-
-
-def _ancestors(nodes: Collection[Any], last: Any) -> list[Any]:
-    """The node and all it needs, in the order of the graph."""
-    wanted, found = set(last.output), []
-    for node in reversed(list(nodes)):
-        if wanted & set(node.output):
-            found.append(node)
-            wanted |= set(node.input)
-    return found[::-1]
-
-
-def _floats(model: Any) -> set[str]:
-    """Names of all single precision tensors."""
-    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
-    values = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info)}
-    values |= {tensor.name: tensor.data_type for tensor in graph.initializer}
-    return {name for name, kind in values.items() if kind == TensorProto.FLOAT}
-
-
 def _add_fine_byte(model: Any, coarse: Any) -> float:
     """Adds what the byte of an activation leaves over as a second one, through the same products.
 
@@ -278,20 +194,23 @@ def _add_fine_byte(model: Any, coarse: Any) -> float:
 
 def _round_rows(model: Any, step: float) -> None:
     """Rounds encoded rows to multiples of a step, before they are pooled."""
-    graph, pad = model.graph, _pad(model)
-    rows = pad.input[0]
+    graph = model.graph
     for name, value in (("rows_per_step", 1.0 / step), ("rows_step", step)):
         graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
     added = [
-        helper.make_node("Mul", [rows, "rows_per_step"], ["rows_counted"], "rows_counted"),
+        helper.make_node("Mul", ["encoded", "rows_per_step"], ["rows_counted"], "rows_counted"),
         helper.make_node("Round", ["rows_counted"], ["rows_whole"], "rows_whole"),
         helper.make_node("Mul", ["rows_whole", "rows_step"], ["rows_rounded"], "rows_rounded"),
     ]
-    pad.input[0] = "rows_rounded"
-    place = [node.name for node in graph.node].index(pad.name)
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in graph.node]
+    nodes = []
+    for node in graph.node:
+        if node.op_type in ("ReduceMax", "ReduceSum") and node.input[0] == "encoded":
+            node.input[0] = "rows_rounded"
+        nodes.append(onnx.NodeProto.FromString(node.SerializeToString()))
+        if node.name == "encoded":
+            nodes += added
     del graph.node[:]
-    graph.node.extend([*kept[:place], *added, *kept[place:]])
+    graph.node.extend(nodes)
 
 
 def _of_type(model: Any, kind: str) -> list[Any]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from roadsense.convoy.observation import Observation
 from roadsense.errors import UsageError, nearest
 from roadsense.philox import uniform
-from roadsense.policies.base import Policy, Stateless, Truth
+from roadsense.policies.base import BatchPolicy, Stateless, Truth
 from roadsense.policies.following import Cacc, IdmPolicy, Ploeg
 from roadsense.policies.privileged import BrakeAtOnset, FirstReception, Oracle, R157Human, TtcAeb
 from roadsense.policies.v2v import Rss, V2VRule
@@ -31,11 +31,11 @@ class _Constant(Stateless):
     def __init__(self, name: str, action: float) -> None:
         self.name, self._action = name, action
 
-    def act(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
+    def act_many(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
         return np.full(len(observation.ego), self._action)
 
 
-class RandomPolicy(Policy):
+class RandomPolicy(BatchPolicy):
     """Uniform actions from the episode's own stream."""
 
     name, control = "random", "brake"
@@ -48,14 +48,14 @@ class RandomPolicy(Policy):
             self._seeds, self._decisions = seeds.copy(), np.zeros(len(chosen), np.int64)
         self._seeds[chosen], self._decisions[chosen] = seeds[chosen], 0
 
-    def act(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
+    def act_many(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
         keys = zip(self._seeds, self._decisions, strict=True)
         actions = np.array([uniform(seed, _RANDOM, decision, 0, 0) for seed, decision in keys])
         self._decisions += 1
         return actions
 
 
-BASELINES: dict[str, Callable[[], Policy]] = {
+BASELINES: dict[str, Callable[[], BatchPolicy]] = {
     "none": lambda: _Constant("none", 0.0),
     "always_brake": lambda: _Constant("always_brake", 1.0),
     "random": RandomPolicy,
@@ -75,7 +75,7 @@ BASELINES: dict[str, Callable[[], Policy]] = {
 """Baseline policies by name."""
 
 
-def make_baseline(name: str) -> Policy:
+def make_baseline(name: str) -> BatchPolicy:
     """A fresh baseline policy.
 
     Raises:

@@ -40,7 +40,7 @@ class IdmPolicy(Stateless):
     name, control, privileged = "idm", "acceleration", True
     HEADWAY_S, MIN_GAP_M = 1.0, 2.5
 
-    def act(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
+    def act_many(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
         assert truth is not None, "privileged"
         records, speeds = truth.records, truth.traffic.speed_mps[:, EGO]
         accel = np.array([
@@ -71,7 +71,7 @@ class _RadioFollower(Remembering):
         ("accel_mps2", np.float64),  # asked for
     ])  # fmt: skip
 
-    def act(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
+    def act_many(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
         heard = self._follow_on(next_heard(observation))
         wish = np.where(heard.ahead, self._wish(heard), 0.0)
         wish = np.minimum(wish, CRUISE_GAIN_PER_S * (CRUISE_MPS - heard.speed_mps))

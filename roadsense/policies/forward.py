@@ -31,6 +31,59 @@ def _sigmoid(x):
     return np.float32(1.0) / (np.float32(1.0) + np.float32(math.exp(-x)))
 
 
+@kernel
+def _is_finite(ego, peers, mask):
+    """Whether all numbers that are read are: the ego's and those of used rows."""
+    for value in ego:
+        if not math.isfinite(value):
+            return False
+    for row in range(mask.shape[0]):
+        if mask[row] != 0:
+            for value in peers[row]:
+                if not math.isfinite(value):
+                    return False
+    return True
+
+
+@counted_kernel
+def refuse(ego, peers, mask, actions):
+    """Makes an action NaN, which is no decision, in every world whose observation holds NaN or infinity."""
+    for w in range(ego.shape[0]):
+        if not _is_finite(ego[w], peers[w], mask[w]):
+            actions[w] = np.nan
+
+
+@counted_kernel
+def most_used(mask):
+    """Most rows that a world uses."""
+    most = 0
+    for w in range(mask.shape[0]):
+        count = 0
+        for row in range(mask.shape[1]):
+            if mask[w, row] != 0:
+                count += 1
+        most = max(most, count)
+    return most
+
+
+@counted_kernel
+def pack(peers, mask, packed_peers, packed_mask):
+    """Writes the used rows of every world, in their order, to the front; further rows must be zeros and stay so.
+
+    Args:
+        peers, mask: as in ``Observation``.
+        packed_peers: [world, row, 8], written; at least as many rows as a world uses.
+        packed_mask: [world, row], written.
+    """
+    for w in range(mask.shape[0]):
+        place = 0
+        for row in range(mask.shape[1]):
+            if mask[w, row] != 0:
+                packed_peers[w, place] = peers[w, row]
+                packed_mask[w, place] = 1
+                place += 1
+
+
 @counted_kernel
 def _remember(features, weight_in, weight_back, bias, hidden, cell, gates, back):
     """One LSTM step on ``hidden`` and ``cell`` in place; gates in the order i, f, g, o."""
@@ -47,7 +100,7 @@ def _remember(features, weight_in, weight_back, bias, hidden, cell, gates, back)
 
 @counted_kernel
 def decide(ego, peers, mask, phi, memory, head, low, high, hidden, cell, actions):
-    """Writes the clipped mean action of every world.
+    """Writes the clipped mean action of every world; NaN, and no new memory, where it saw NaN or infinity.
 
     Args:
         ego, peers, mask: observation, as in ``Observation``.
@@ -68,6 +121,9 @@ def decide(ego, peers, mask, phi, memory, head, low, high, hidden, cell, actions
     of_ego = np.zeros(phi[0][1].shape[0], np.float32)
     pooled = np.zeros(2 * width + num_ego, np.float32)
     for w in range(ego.shape[0]):
+        if not _is_finite(ego[w], peers[w], mask[w]):
+            actions[w] = np.nan
+            continue
         _dense(ego[w], phi[0][0][num_peer:], phi[0][1], of_ego)
         pooled[:] = 0.0
         count = 0

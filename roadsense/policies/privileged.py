@@ -21,7 +21,7 @@ class Oracle(Stateless):
     ACT_FROM_MPS2 = 1.0
     SPARE = 1.15
 
-    def act(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
+    def act_many(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
         assert truth is not None, "privileged"
         return np.minimum(self.demand(truth), MAX_BRAKE_MPS2) / MAX_BRAKE_MPS2
 
@@ -44,7 +44,7 @@ class TtcAeb(Remembering):
     name, control, privileged = "ttc_aeb", "brake", True
     BRAKE_BELOW_S = 1.5
 
-    def act(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
+    def act_many(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
         assert truth is not None, "privileged"
         gap, closing = truth.records["gap_m"], truth.records["closing_speed_mps"]
         soon = gap < self.BRAKE_BELOW_S * closing
@@ -60,7 +60,7 @@ class R157Human(Remembering):
 
     name, control, privileged = "r157_human", "brake", True
 
-    def act(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
+    def act_many(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
         assert truth is not None, "privileged"
         records, traffic = truth.records, truth.traffic
         worlds, leader = np.arange(len(records)), records["leader"]
@@ -84,7 +84,7 @@ class FirstReception(Remembering):
 
     name, control, privileged = "first_reception", "brake", True
 
-    def act(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
+    def act_many(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
         assert truth is not None, "privileged"
         self._memory[tells_of_hazard(truth.records, truth.radio)] = 1.0
         return self._memory.copy()
@@ -95,6 +95,6 @@ class BrakeAtOnset(Stateless):
 
     name, control, privileged = "brake_at_onset", "brake", True
 
-    def act(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
+    def act_many(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
         assert truth is not None, "privileged"
         return np.where(truth.records["hazard_phase"] != HazardPhase.NOT_YET, 1.0, 0.0)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from roadsense.convoy.control import DEAD_BAND, MAX_BRAKE_MPS2, action_bounds
-from roadsense.convoy.observation import NUM_EGO, NUM_PEER, layout, layout_hash
+from roadsense.convoy.observation import EGO_FEATURES, NUM_EGO, NUM_PEER, PEER_FEATURES, layout, layout_hash
 from roadsense.convoy.world import Control
 from roadsense.errors import InputMismatchError, RoadsenseError
 
@@ -22,6 +22,8 @@ SIGNATURE_NAME = "signature.json"
 WEIGHTS_NAME = "policy.safetensors"
 ONNX_NAME = "model.onnx"
 FORMAT = 1
+OPSET = 20
+"""Of the ONNX files."""
 KIND = "deep-sets"
 
 
@@ -85,6 +87,11 @@ class Signature:
         """Lowest and highest action."""
         return action_bounds(self.control)
 
+    @property
+    def dead_band(self) -> float:
+        """Below this an action asks for nothing."""
+        return DEAD_BAND if self.control == "brake" else 0.0
+
     @classmethod
     def of(cls, tensors: Mapping[str, Any], widths: Widths, control: str, messages_per_peer: int) -> Signature:
         """The signature of an actor trained in this version's environment."""
@@ -102,8 +109,11 @@ class Signature:
             "control": self.control,
             "action": {
                 "decoding": "clip(mean, low, high)", "low": low, "high": high,
-                "full_brake_mps2": MAX_BRAKE_MPS2, "dead_band": DEAD_BAND if self.control == "brake" else 0.0,
+                "full_brake_mps2": MAX_BRAKE_MPS2, "dead_band": self.dead_band,
             },
+            "onnx_opset": OPSET,
+            "inputs": self._inputs(),
+            "outputs": self._outputs(),
             "messages_per_peer": self.messages_per_peer,
             "layout_hash": self.layout_hash,
             "layout": layout(self.messages_per_peer),
@@ -112,9 +122,38 @@ class Signature:
             "weights_digest": self.weights_digest,
         }  # fmt: skip
 
+    def _inputs(self) -> list[dict[str, Any]]:
+        """Of the exported files; batch and rows may be any number, rows also 0."""
+        features = {
+            name: [dataclasses.asdict(feature) for feature in of]
+            for name, of in (("ego", EGO_FEATURES), ("peers", PEER_FEATURES))
+        }
+        found = [
+            _tensor("ego", "float32", "batch", NUM_EGO, value="raw value / scale, clipped", features=features["ego"]),
+            _tensor(
+                "peers", "float32", "batch", "rows", NUM_PEER, value="raw value / scale, clipped; rows in any order",
+                features=features["peers"],
+            ),
+            _tensor("peer_mask", "int8", "batch", "rows", value="1 where a row is used, 0 where it is not read"),
+        ]  # fmt: skip
+        return [*found, *self._states("")]
+
+    def _outputs(self) -> list[dict[str, Any]]:
+        low, high = self.bounds
+        meaning = f"from {low:g} to {high:g}, clipped; see action"
+        return [_tensor("action", "float32", "batch", 1, value=meaning), *self._states("next_")]
+
+    def _states(self, prefix: str) -> list[dict[str, Any]]:
+        names = ("hidden", "cell") if self.widths.lstm else ()
+        return [_tensor(prefix + name, "float32", "batch", self.widths.lstm, value="0 at first") for name in names]
+
     def text(self) -> str:
         """The document as one line of JSON, the same bytes for the same signature."""
         return json.dumps(self.document(), sort_keys=True, ensure_ascii=False)
+
+
+def _tensor(name: str, dtype: str, *shape: int | str, **about: Any) -> dict[str, Any]:
+    return {"name": name, "dtype": dtype, "shape": list(shape), **about}
 
 
 def parse_signature(text: str, where: object) -> Signature:

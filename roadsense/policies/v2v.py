@@ -119,7 +119,7 @@ class V2VRule(Remembering):
         self.name = name
         self._threshold, self._standstill, self._tuned = threshold_mps2, standstill_m, tuned
 
-    def act(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
+    def act_many(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
         actions = np.zeros(len(observation.ego))
         _rule(
             observation.ego, observation.peers, observation.peer_mask, self._threshold, self._standstill,
@@ -137,7 +137,7 @@ class Rss(Stateless):
 
     name, control = "rss", "brake"
 
-    def act(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
+    def act_many(self, observation: Observation, truth: Truth | None) -> NDArray[np.float64]:
         heard = next_heard(observation)
         unsafe = heard.ahead & (heard.gap_m < rss_distance(heard.speed_mps, heard.lead_speed_mps))
         return np.where(unsafe, RSS_MIN_BRAKE_MPS2 / MAX_BRAKE_MPS2, 0.0)

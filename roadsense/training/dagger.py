@@ -214,11 +214,11 @@ class Imitation:
         for step in range(config.n_steps):
             if began.any():
                 self.teacher.reset(began, np.array(env.player.seeds, np.uint64))
-            told = self.teacher.act(worlds.observation, truth)
+            told = self.teacher.act_many(worlds.observation, truth)
             for name, array in worlds.observation._asdict().items():
                 kept[name][step] = array
             kept["told"][step] = told
-            decided[step] = student.act(worlds.observation)
+            decided[step] = student.act_many(worlds.observation)
             actions = np.where(driven, decided[step], told)
             _, _, began, infos = env.step(actions[:, None])
             for world in np.flatnonzero(began & driven).tolist():

@@ -35,18 +35,18 @@ class Stopping:
     def reset(self, chosen, seeds):
         self._inner.reset(chosen, seeds)
 
-    def act(self, observation, truth):
+    def act_many(self, observation, truth):
         self._left -= 1
         if self._left < 0:
             raise KeyboardInterrupt
-        return self._inner.act(observation, truth)
+        return self._inner.act_many(observation, truth)
 
 
 class Broken(Stopping):
     """Gives no number in one world from its 30th decision on."""
 
-    def act(self, observation, truth):
-        actions = super().act(observation, truth)
+    def act_many(self, observation, truth):
+        actions = super().act_many(observation, truth)
         if self._left < 10_000 - 30:
             actions[0] = np.nan
         return actions

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from roadsense.export.formats import measure
 
 from roadsense.convoy.observation import NUM_EGO, NUM_PEER, Observation, layout_hash
 from roadsense.convoy.player import Player
 from roadsense.errors import InputMismatchError, RoadsenseError, UsageError
 from roadsense.evaluation.rollout import play, record_observations
-from roadsense.export import compiled
-from roadsense.export.c import export_c, render
-from roadsense.export.compiled import CompiledPolicy, c_parity, c_report, compare, load_compiled
+from roadsense.policies import compiled
+from roadsense.export.c import c_report, export_c
 from roadsense.export.onnx import export_onnx
-from roadsense.policies.runtime import load_policy
+from roadsense.policies.runtime import Policy
 from roadsense.policies.signature import Widths, read_signature
 
 from ..policies.networks import random_actor, random_observations, write_run
@@ -84,17 +84,17 @@ def as_float32(actions):
 def test_every_number_of_peers_decides_as_the_runtime(run, program, rows):
     seen = random_observations(300, rows, seed=rows)
     seen.peer_mask[::2] = 1  # also all rows used
-    wanted = load_policy(run).act(seen, None)
+    wanted = Policy.load(run).act_many(seen, None)
     assert np.ptp(wanted) > 0.01
     np.testing.assert_array_equal(as_float32(decide(program, seen)), as_float32(wanted))
 
 
 def test_every_bound_and_every_size_decides_as_the_runtime_or_is_refused(run, program):
-    runtime, seen = load_policy(run), random_observations(200, 5)
+    runtime, seen = Policy.load(run), random_observations(200, 5)
     refused = 0
     for size in (0.0, 1e-45, 1e-30, 4.0, 1e4, 1e20, 1e37, 3e38):
         large = Observation(seen.ego * np.float32(size), seen.peers * np.float32(size), seen.peer_mask)
-        wanted = runtime.act(large, None)
+        wanted = runtime.act_many(large, None)
         refused += np.isnan(wanted).sum()
         np.testing.assert_array_equal(as_float32(decide(program, large)), as_float32(wanted))
     assert refused > 0  # sums without a result
@@ -141,9 +141,9 @@ def test_actions_are_clipped(tmp_path):
     write_run(tmp_path, actor)
     export_c(tmp_path)
     seen = random_observations(500, 4)
-    actions = load_compiled(tmp_path).act(seen)
+    actions = Policy.load(tmp_path / "model.c").act_many(seen)
     assert actions.min() == 0.0 and actions.max() == 1.0
-    np.testing.assert_array_equal(actions, load_policy(tmp_path).act(seen, None))
+    np.testing.assert_array_equal(actions, Policy.load(tmp_path).act_many(seen, None))
 
 
 def test_weights_read_back_to_the_same_bits(tmp_path):
@@ -217,7 +217,7 @@ def test_parity_over_what_a_policy_saw_and_the_same_episodes(tmp_path):
     write_run(tmp_path, random_actor())
     export_c(tmp_path)
     export_onnx(tmp_path)
-    runtime, c = load_policy(tmp_path), load_compiled(tmp_path)
+    runtime, c = Policy.load(tmp_path), Policy.load(tmp_path / "model.c")
     player = Player(2, engine="native")
     with contextlib.closing(player):
         found = c_parity(tmp_path, record_observations(runtime, player, 2))
@@ -243,18 +243,18 @@ def test_parity_finds_one_weight_that_is_another(standard):
 def test_files_that_the_weights_do_not_give_are_not_run(standard, tmp_path, name):
     write_run(tmp_path, random_actor())
     with pytest.raises(RoadsenseError, match="export the policy as C first"):
-        load_compiled(tmp_path)
+        Policy.load(tmp_path / "model.c")
     export_c(tmp_path)
     (tmp_path / name).write_text((tmp_path / name).read_text().replace("0.05f", "0.06f").replace("count++", "count--"))
     with pytest.raises(InputMismatchError, match=rf"{name}: is not what the weights"):
-        load_compiled(tmp_path)
+        Policy.load(tmp_path / "model.c")
 
 
 def test_without_a_compiler_one_sentence(standard, monkeypatch):
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(compiled.shutil, "which", lambda command: None)
     with pytest.raises(RoadsenseError, match="no C compiler found"):
-        load_compiled(standard)
+        Policy.load(standard / "model.c")
     with pytest.raises(RoadsenseError, match="no C compiler xtensa-gcc"):
         c_report(standard, "xtensa-gcc")
 

@@ -17,7 +17,7 @@ from roadsense.espnow.message import MESSAGE_BYTES, MessageError, V2VMessage, de
 from roadsense.espnow.profiles import read_params
 from roadsense.export.c import export_c
 from roadsense.philox import LANES
-from roadsense.policies.runtime import load_policy
+from roadsense.policies.runtime import Policy
 
 from ..espnow.test_message import MESSAGE
 from ..policies.networks import random_actor, write_run
@@ -130,7 +130,7 @@ def in_order(rows: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("radio", ["convoy", "5m", "lossy:0.5,3", "delayed:300"])
 def test_a_recorded_stream_gives_the_observation_and_the_decision(board, radio):
-    policy = load_policy(board)
+    policy = Policy.load(board)
     stream, wanted = record(radio, policy.messages_per_peer)
     played = play(board, stream)[WARM_UP:]
     assert len(played) == STEPS
@@ -142,7 +142,7 @@ def test_a_recorded_stream_gives_the_observation_and_the_decision(board, radio):
         assert len(rows) == mask.sum()
         np.testing.assert_allclose(numbers[1 : 1 + NUM_EGO], ego, atol=1e-6)
         np.testing.assert_allclose(in_order(rows), in_order(peers[mask == 1]), atol=2e-5)
-        decided = policy.act(Observation(ego[None], peers[None], mask[None]), None)[0]
+        decided = policy.act_many(Observation(ego[None], peers[None], mask[None]), None)[0]
         largest = max(largest, abs(numbers[0] - decided))
     assert largest <= 5e-5
     assert min(counts) < max(counts)  # the silent one left the table and came back

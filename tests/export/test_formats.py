@@ -15,7 +15,8 @@ from roadsense.errors import InputMismatchError, RoadsenseError, UsageError
 from roadsense.export.formats import FORMATS, check_formats, export, measure
 from roadsense.export.parity import made_up
 from roadsense.export.quantised import strata
-from roadsense.policies.runtime import ONNX_FORMAT_KEY, ONNX_METADATA_KEY, load_policy
+from roadsense.policies.onnx_file import ONNX_FORMAT_KEY, ONNX_METADATA_KEY
+from roadsense.policies.runtime import Policy
 from roadsense.policies.signature import Widths
 from roadsense.runs import RunFolder
 
@@ -54,26 +55,26 @@ def test_every_format_is_there_and_measured(exported):
 @pytest.mark.parametrize(("count", "rows"), [(1, 0), (1, 1), (3, 0), (1, 40), (70, 16)])
 def test_any_batch_and_any_number_of_rows_alone_and_together(exported, name, count, rows):
     folder, actor = exported
-    policy, seen = load_policy(folder / FORMATS[name].file), random_observations(count, rows)
+    policy, seen = Policy.load(folder / FORMATS[name].file), random_observations(count, rows)
     state = [torch.zeros(count, actor.widths.lstm)] * 2 if actor.widths.lstm else []
     with torch.no_grad():
         out = actor(*(torch.from_numpy(array) for array in seen), *state)
-    together = policy.act(seen)
+    together = policy.act_many(seen)
     assert np.abs(together - (out[0] if state else out)[:, 0].numpy()).max() <= FORMATS[name].bound
     for one in range(count):
         policy.reset(np.ones(1, np.bool_))
-        alone = policy.act(Observation._make(array[one : one + 1] for array in seen))
+        alone = policy.act_many(Observation._make(array[one : one + 1] for array in seen))
         assert abs(alone[0] - together[one]) <= 1e-6
 
 
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_a_masked_row_changes_no_bit(exported, name):
-    policy, clean = load_policy(exported[0] / FORMATS[name].file), random_observations(100, 6)
+    policy, clean = Policy.load(exported[0] / FORMATS[name].file), random_observations(100, 6)
     found = []
     for rubbish in (0.0, 1e30, np.nan, np.inf):  # 1e30 is infinite in half precision
         peers = np.where(clean.peer_mask[:, :, None] == 0, np.float32(rubbish), clean.peers)
         policy.reset(np.ones(100, np.bool_))
-        found.append(policy.act(clean._replace(peers=peers)).tobytes())
+        found.append(policy.act_many(clean._replace(peers=peers)).tobytes())
     assert len(set(found)) == 1
 
 
@@ -104,7 +105,7 @@ def test_files_say_what_they_are_and_keep_the_interface(exported):
 
 def test_policies_of_one_run_have_names_of_their_own(exported):
     folder, _ = exported
-    policies = [load_policy(folder), *(load_policy(folder / form.file) for form in FORMATS.values())]
+    policies = [Policy.load(folder), *(Policy.load(folder / form.file) for form in FORMATS.values())]
     assert len({policy.name for policy in policies}) == 1 + len(FORMATS)
     assert policies[-1].name == f"{folder.name}/model.int8.onnx"
 
@@ -258,18 +259,18 @@ def test_broken_files_are_one_sentence_each(exported, tmp_path):
         cut = tmp_path / form.file
         cut.write_bytes((folder / form.file).read_bytes()[:3000])
         with pytest.raises(RoadsenseError, match=rf"{form.file}: cannot be read as ONNX"):
-            load_policy(cut)
+            Policy.load(cut)
         model = onnx.load(folder / form.file)
         model.opset_import[0].version = 99
         cut.write_bytes(model.SerializeToString())
         with pytest.raises(RoadsenseError, match=rf"{form.file}: is of ONNX opset 99, .* install a newer onnxruntime"):
-            load_policy(cut)
+            Policy.load(cut)
         model = onnx.load(folder / form.file)
         entry = next(one for one in model.metadata_props if one.key == ONNX_METADATA_KEY)
         entry.value = entry.value.replace('"layout_hash": "', '"layout_hash": "00')
         cut.write_bytes(model.SerializeToString())
         with pytest.raises(InputMismatchError, match=rf"{form.file}: the model reads observation layout 00"):
-            load_policy(cut)
+            Policy.load(cut)
 
 
 @plain

@@ -12,7 +12,7 @@ import torch
 from roadsense.convoy.observation import layout_hash
 from roadsense.errors import InputMismatchError, RoadsenseError
 from roadsense.export.onnx import export_onnx, parity
-from roadsense.policies.runtime import load_policy
+from roadsense.policies.runtime import Policy
 from roadsense.policies.signature import Widths
 
 from ..policies.networks import random_actor, random_observations, write_run
@@ -52,18 +52,18 @@ def test_numpy_torch_and_onnx_agree(exported):
     of_torch = (out[0] if lstm else out)[:, 0].numpy()
     assert np.ptp(of_torch) > 0.1
     for path in (folder, folder / "model.onnx"):
-        policy = load_policy(path)
-        assert np.abs(policy.act(seen, None) - of_torch).max() <= 1e-6
+        policy = Policy.load(path)
+        assert np.abs(policy.act_many(seen, None) - of_torch).max() <= 1e-6
         policy.reset(np.ones(500, np.bool_))
-        assert np.abs(policy.act(seen, None) - of_torch).max() <= 1e-6
+        assert np.abs(policy.act_many(seen, None) - of_torch).max() <= 1e-6
 
 
 def test_a_masked_row_changes_no_bit(exported):
-    policy, clean = load_policy(exported[0] / "model.onnx"), random_observations(100, 6)
+    policy, clean = Policy.load(exported[0] / "model.onnx"), random_observations(100, 6)
     dirty = clean._replace(peers=np.where(clean.peer_mask[:, :, None] == 0, np.float32(np.nan), clean.peers))
-    first = policy.act(clean, None)
+    first = policy.act_many(clean, None)
     policy.reset(np.ones(100, np.bool_))
-    assert first.tobytes() == policy.act(dirty, None).tobytes()
+    assert first.tobytes() == policy.act_many(dirty, None).tobytes()
 
 
 def test_the_file_stands_alone_and_says_what_it_is(exported):
@@ -78,8 +78,8 @@ def test_the_file_stands_alone_and_says_what_it_is(exported):
     names = ["ego", "peers", "peer_mask"] + (["hidden", "cell"] if actor.widths.lstm else [])
     assert [put.name for put in model.graph.input] == names
     assert model.graph.output[0].name == "action"
-    policy = load_policy(path)
-    assert policy.signature == load_policy(folder).signature and policy.name == f"{folder.name}/model.onnx"
+    policy = Policy.load(path)
+    assert policy.signature == Policy.load(folder).signature and policy.name == f"{folder.name}/model.onnx"
 
 
 @pytest.mark.parametrize("exported", [0], indirect=True)
@@ -113,11 +113,11 @@ def test_an_export_of_other_weights_and_of_another_layout_is_refused(exported, t
     model.metadata_props[0].value = text.replace(layout_hash(1), "e" * 64)
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(InputMismatchError, match=f"e{{12}}.*{layout_hash(1)[:12]}"):
-        load_policy(tmp_path / "model.onnx")
+        Policy.load(tmp_path / "model.onnx")
 
 
 def test_a_cut_file_is_named(exported, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes((exported[0] / "model.onnx").read_bytes()[:2000])
     with pytest.raises(RoadsenseError, match=r"model\.onnx: cannot be read as ONNX"):
-        load_policy(path)
+        Policy.load(path)

@@ -17,7 +17,7 @@ from roadsense.cli import main
 from roadsense.manifest import read_dataset
 from roadsense.pipeline import PRESETS
 from roadsense.policies.baselines import BASELINES
-from roadsense.policies.runtime import load_policy
+from roadsense.policies.runtime import Policy
 from roadsense.runs import RunFolder
 
 pytestmark = pytest.mark.usefixtures("require_sumo")
@@ -105,7 +105,7 @@ def test_the_verbs_one_after_the_other(tmp_path, capsys):
     assert [one["episodes"] for one in found["policies"].values()] == [6, 6]
 
     assert main(["export", str(run)]) == 0
-    assert load_policy(run / "model.onnx").signature.weights_digest == trained["weights_digest"]
+    assert Policy.load(run / "model.onnx").signature.weights_digest == trained["weights_digest"]
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +259,7 @@ def test_a_stopped_and_a_killed_run_go_on_where_they_were(tmp_path):
     assert stopped.returncode == 75
     assert "the same command continues" in said.splitlines()[-1]
     run = the_run(tmp_path)
-    assert load_policy(run).act is not None  # Ctrl-C left a policy that loads
+    assert Policy.load(run).act_many is not None  # Ctrl-C left a policy that loads
     with RunFolder(run).locked():
         second = roadsense(tmp_path, *PIPELINE, "--total-timesteps", "8192")
         assert second.returncode == 1
@@ -361,9 +361,9 @@ def test_exporting_does_not_sign_what_was_changed(finished, capsys):
 def test_actions_of_the_packaged_policy_need_no_torch(finished):
     run = the_run(finished[0])
     code = (
-        "import sys; import numpy as np; from roadsense.policies.runtime import load_policy;"
+        "import sys; import numpy as np; from roadsense.policies.runtime import Policy;"
         "from roadsense.convoy.observation import Observation;"
-        "found = [load_policy(path).act(Observation.zeros(2, 3)) for path in sys.argv[1:]];"
+        "found = [Policy.load(path).act_many(Observation.zeros(2, 3)) for path in sys.argv[1:]];"
         "print(np.abs(found[0] - found[1]).max(), 'torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(run), str(run / "model.onnx")]

@@ -36,13 +36,13 @@ def fresh(name):
 def demands(name, *observations):
     """Demand [m/s²] of a baseline for one observation after the other."""
     policy = fresh(name)
-    return [8.0 * policy.act(seen, None)[0] for seen in observations]
+    return [8.0 * policy.act_many(seen, None)[0] for seen in observations]
 
 
 def accels(name, *observations):
     """Acceleration [m/s²] that a baseline which drives alone asks for, for one observation after the other."""
     policy = fresh(name)
-    actions = [policy.act(seen, None)[0] for seen in observations]
+    actions = [policy.act_many(seen, None)[0] for seen in observations]
     return [action * (8.0 if action < 0.0 else 2.6) for action in actions]
 
 

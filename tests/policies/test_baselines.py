@@ -17,22 +17,22 @@ def test_random_draws_by_the_seed_of_the_episode_and_reads_no_truth():
     policy = make_baseline("random")
     seen, seeds = Observation.zeros(3, 4), np.array([7, 8, 7], np.uint64)
     policy.reset(np.ones(3, np.bool_), seeds)
-    first = np.array([policy.act(seen, None) for _ in range(20)])
+    first = np.array([policy.act_many(seen, None) for _ in range(20)])
     assert np.array_equal(first[:, 0], first[:, 2]) and not np.array_equal(first[:, 0], first[:, 1])
     assert ((0.0 <= first) & (first <= 1.0)).all() and len(np.unique(first[:, 0])) == 20
     policy.reset(np.array([False, True, False]), seeds)
-    assert np.array_equal(policy.act(seen, None)[1], first[0, 1])
+    assert np.array_equal(policy.act_many(seen, None)[1], first[0, 1])
 
 
 def note_truth(policy):
     """What the policy is given as truth from now on, decision after decision."""
-    act, given = policy.act, []
+    act, given = policy.act_many, []
 
     def noted(seen, truth):
         given.append(truth)
         return act(seen, truth)
 
-    policy.act = noted
+    policy.act_many = noted
     return given
 
 

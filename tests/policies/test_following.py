@@ -54,9 +54,9 @@ def test_worlds_and_episodes_are_remembered_apart():
     policy = make_baseline("ploeg")
     policy.reset(np.ones(2, np.bool_), np.zeros(2, np.uint64))
     seen = [np.concatenate(pair) for pair in zip(behind(20.0), behind(16.0), strict=True)]
-    first = policy.act(type(behind(20.0))(*seen), None)
+    first = policy.act_many(type(behind(20.0))(*seen), None)
     policy.reset(np.array([True, False]), np.zeros(2, np.uint64))
-    again = policy.act(type(behind(20.0))(*seen), None)
+    again = policy.act_many(type(behind(20.0))(*seen), None)
     assert again[0] == first[0] > 0.0 > first[1] > again[1]
 
 

@@ -12,7 +12,7 @@ from tests.policies.scenes import CALM, FIRST, HAZARDS, SEED, fresh, heard, meas
 def asked(name, *truths):
     """Demand [m/s²] of a privileged baseline for one truth after the other."""
     policy = fresh(name)
-    return [8.0 * policy.act(heard(20.0), told)[0] for told in truths]
+    return [8.0 * policy.act_many(heard(20.0), told)[0] for told in truths]
 
 
 def test_emergency_braking_begins_below_its_time_to_collision_and_lasts_while_the_gap_shrinks():
@@ -21,9 +21,9 @@ def test_emergency_braking_begins_below_its_time_to_collision_and_lasts_while_th
     assert asked("ttc_aeb", at, below, slower, over, slower) == [0.0, 8.0, 8.0, 0.0, 0.0]
     assert asked("ttc_aeb", truth()) == [0.0]  # nobody ahead
     policy = fresh("ttc_aeb")
-    policy.act(heard(20.0), below)
+    policy.act_many(heard(20.0), below)
     policy.reset(FIRST, SEED)
-    assert policy.act(heard(20.0), slower)[0] == 0.0  # another episode
+    assert policy.act_many(heard(20.0), slower)[0] == 0.0  # another episode
 
 
 def test_the_human_brakes_after_perception_and_reaction_with_limited_jerk():
@@ -54,9 +54,9 @@ def test_the_first_reception_is_that_of_a_state_of_the_target_after_its_onset():
     left_over.radio.message_count[:] = 0
     assert asked("first_reception", left_over) == [0.0]  # of an episode before
     policy = fresh("first_reception")
-    policy.act(heard(20.0), told)
+    policy.act_many(heard(20.0), told)
     policy.reset(FIRST, SEED)
-    assert policy.act(heard(20.0), stale)[0] == 0.0  # another episode
+    assert policy.act_many(heard(20.0), stale)[0] == 0.0  # another episode
 
 
 def test_braking_at_onset_avoids_every_collision():

@@ -10,8 +10,9 @@ import torch
 
 from roadsense.convoy.observation import layout_hash
 from roadsense.errors import InputMismatchError, RoadsenseError, UsageError
-from roadsense.policies.runtime import load_policy, parameter_shapes
+from roadsense.policies.runtime import Policy
 from roadsense.policies.signature import Widths, weights_digest
+from roadsense.policies.weights import parameter_shapes
 
 from .networks import random_actor, random_observations, tensors_of, write_run
 
@@ -29,38 +30,38 @@ def test_the_runtime_decides_as_torch(run, rows):
     seen = random_observations(300, rows)
     with torch.no_grad():
         expected = actor(*(torch.from_numpy(array) for array in seen))[:, 0].numpy()
-    found = load_policy(folder).act(seen, None)
+    found = Policy.load(folder).act_many(seen, None)
     assert found.dtype == np.float64 and found.shape == (300,)
     assert np.abs(found - expected).max() <= 1e-6
 
 
 def test_a_world_gets_the_same_bits_alone_and_in_a_batch(run):
-    policy, seen = load_policy(run[0]), random_observations(40, 6)
-    together = policy.act(seen, None)
-    alone = [policy.act(type(seen)(*(array[w : w + 1] for array in seen)), None)[0] for w in range(40)]
+    policy, seen = Policy.load(run[0]), random_observations(40, 6)
+    together = policy.act_many(seen, None)
+    alone = [policy.act_many(type(seen)(*(array[w : w + 1] for array in seen)), None)[0] for w in range(40)]
     assert together.tolist() == alone
 
 
 @pytest.mark.parametrize("widths", [Widths(), Widths(lstm=7)])
 def test_a_masked_row_changes_no_bit(tmp_path, widths):
     write_run(tmp_path, random_actor(widths))
-    policy, clean = load_policy(tmp_path), random_observations(200, 6)
+    policy, clean = Policy.load(tmp_path), random_observations(200, 6)
     found = []
     for rubbish in (0.0, 1e6, np.nan, np.inf):
         peers = np.where(clean.peer_mask[:, :, None] == 0, np.float32(rubbish), clean.peers)
         policy.reset(np.ones(200, np.bool_))
-        found.append(policy.act(clean._replace(peers=peers)).tobytes())
+        found.append(policy.act_many(clean._replace(peers=peers)).tobytes())
     assert len(set(found)) == 1
 
 
 def test_the_order_of_rows_and_the_capacity_change_the_action_by_at_most_1e_6(run):
-    policy, seen = load_policy(run[0]), random_observations(500, 8)
-    expected, order = policy.act(seen), np.random.default_rng(1).permutation(8)
+    policy, seen = Policy.load(run[0]), random_observations(500, 8)
+    expected, order = policy.act_many(seen), np.random.default_rng(1).permutation(8)
     shuffled = seen._replace(peers=seen.peers[:, order], peer_mask=seen.peer_mask[:, order])
     room = ((0, 0), (0, 24))
     wide = seen._replace(peers=np.pad(seen.peers, (*room, (0, 0))), peer_mask=np.pad(seen.peer_mask, room))
     for variant in (shuffled, wide):
-        assert np.abs(policy.act(variant) - expected).max() <= 1e-6
+        assert np.abs(policy.act_many(variant) - expected).max() <= 1e-6
 
 
 def test_actions_are_clipped_to_what_the_control_allows(tmp_path):
@@ -68,30 +69,30 @@ def test_actions_are_clipped_to_what_the_control_allows(tmp_path):
     with torch.no_grad():
         actor.head[-1].weight.mul_(100.0)
     write_run(tmp_path, actor)
-    found = load_policy(tmp_path).act(random_observations(300, 6), None)
+    found = Policy.load(tmp_path).act_many(random_observations(300, 6), None)
     assert found.min() == 0.0 and found.max() == 1.0
 
 
 def test_a_memory_is_kept_by_world_and_forgotten_on_reset(tmp_path):
     actor = random_actor(Widths(lstm=7))
     write_run(tmp_path, actor)
-    policy, seen = load_policy(tmp_path), random_observations(3, 4)
+    policy, seen = Policy.load(tmp_path), random_observations(3, 4)
     policy.reset(np.ones(3, np.bool_))
     state = (torch.zeros(3, 7), torch.zeros(3, 7))
     actions = []
     for _ in range(3):
         with torch.no_grad():
             expected, *state = actor(*(torch.from_numpy(array) for array in seen), *state)
-        actions.append(policy.act(seen, None))
+        actions.append(policy.act_many(seen, None))
         assert np.abs(actions[-1] - expected[:, 0].numpy()).max() <= 1e-6
     assert (actions[0] != actions[2]).all()
     policy.reset(np.array([False, True, False]))
-    again = policy.act(seen, None)
+    again = policy.act_many(seen, None)
     assert again[1] == actions[0][1] and again[0] != actions[0][0]
 
 
 def test_it_says_what_it_is(run):
-    policy = load_policy(run[0])
+    policy = Policy.load(run[0])
     assert (policy.name, policy.control, policy.privileged) == (run[0].name, "brake", False)
     assert policy.messages_per_peer == 1
 
@@ -103,17 +104,17 @@ def test_another_layout_is_refused_naming_both(run):
     document["layout_hash"] = "f" * 64
     path.write_text(json.dumps(document))
     with pytest.raises(InputMismatchError, match=f"f{{12}}.*{layout_hash(1)[:12]}"):
-        load_policy(folder)
+        Policy.load(folder)
 
 
 def test_more_messages_a_peer_are_another_layout(tmp_path):
     write_run(tmp_path, random_actor(), messages_per_peer=3)
-    assert load_policy(tmp_path).messages_per_peer == 3
+    assert Policy.load(tmp_path).messages_per_peer == 3
     document = json.loads((tmp_path / "signature.json").read_text())
     document["messages_per_peer"] = 2
     (tmp_path / "signature.json").write_text(json.dumps(document))
     with pytest.raises(InputMismatchError, match="layout"):
-        load_policy(tmp_path)
+        Policy.load(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["signature.json", "policy.safetensors"])
@@ -123,11 +124,11 @@ def test_missing_and_cut_files_are_named_in_one_sentence(run, name):
     for cut in (0, 7, len(whole) // 2, len(whole) - 2):
         path.write_bytes(whole[:cut])
         with pytest.raises(RoadsenseError) as told:
-            load_policy(run[0])
+            Policy.load(run[0])
         assert str(path) in str(told.value) and "\n" not in str(told.value)
     path.unlink()
     with pytest.raises(RoadsenseError, match=f"{name}: no such file"):
-        load_policy(run[0])
+        Policy.load(run[0])
 
 
 def test_weights_of_another_network_are_refused(run, tmp_path_factory):
@@ -135,22 +136,22 @@ def test_weights_of_another_network_are_refused(run, tmp_path_factory):
     write_run(other, random_actor(seed=1))
     (run[0] / "policy.safetensors").write_bytes((other / "policy.safetensors").read_bytes())
     with pytest.raises(InputMismatchError, match="other weights"):
-        load_policy(run[0])
+        Policy.load(run[0])
     write_run(other, random_actor(Widths(phi=(8, 8))))
     (run[0] / "policy.safetensors").write_bytes((other / "policy.safetensors").read_bytes())
     with pytest.raises(InputMismatchError, match="layers"):
-        load_policy(run[0])
+        Policy.load(run[0])
 
 
 def test_what_is_no_policy_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no such run folder"):
-        load_policy(tmp_path / "nowhere")
+        Policy.load(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(UsageError, match=r"neither a run folder nor an \.onnx"):
-        load_policy(tmp_path / "notes.txt")
+        Policy.load(tmp_path / "notes.txt")
     (tmp_path / "broken.onnx").write_bytes(b"hello")
     with pytest.raises(RoadsenseError, match=r"broken\.onnx: cannot be read as ONNX"):
-        load_policy(tmp_path / "broken.onnx")
+        Policy.load(tmp_path / "broken.onnx")
 
 
 @pytest.mark.parametrize("widths", [Widths(), Widths(phi=(5,), lstm=3, head=(7, 6))])
@@ -168,7 +169,7 @@ def test_the_digest_of_weights_sees_names_and_bits_but_not_their_order():
 
 def test_the_runtime_needs_no_torch(run):
     code = (
-        "import sys, roadsense.policies.runtime as r; r.load_policy(sys.argv[1]);"
+        "import sys, roadsense.policies.runtime as r; r.Policy.load(sys.argv[1]);"
         "bad = {'torch', 'stable_baselines3', 'onnx', 'onnxruntime'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code, str(run[0])], check=True)

@@ -13,7 +13,7 @@ from roadsense.convoy.player import Player
 from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError, UsageError
 from roadsense.evaluation.metrics import measure
 from roadsense.evaluation.rollout import play
-from roadsense.policies.runtime import load_policy
+from roadsense.policies.runtime import Policy
 from roadsense.policies.signature import weights_digest
 from roadsense.training.checkpoints import LAST, read_facts
 from roadsense.training.config import TrainConfig
@@ -71,7 +71,7 @@ def test_the_folder_holds_what_a_training_owes_and_the_model_is_the_policy(train
     assert not list(run.glob("checkpoints/experience*"))
     model = PPO.load(run / "model.zip", device="cpu")
     assert weights_digest(actor_tensors(model)) == result["weights_digest"]
-    assert load_policy(run).signature.weights_digest == result["weights_digest"]
+    assert Policy.load(run).signature.weights_digest == result["weights_digest"]
 
 
 @pytest.mark.parametrize("checkpoint_every", [1000, 2000])
@@ -83,7 +83,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(trained, tmp_path, checkpoi
     with pytest.raises(StoppedError, match=f"stopped at step 2000 of 4000; {LAST} holds it"):
         train(stopped, progress=False, callback=At(at, interrupt))
     assert read_facts(tmp_path / LAST)["timesteps"] == 2000
-    assert np.isfinite(load_policy(tmp_path)._head[-1][1]).all()
+    assert np.isfinite(Policy.load(tmp_path)._head[-1][1]).all()
     continued = train(stopped, progress=False)
     assert continued["resumed_at"] == [2000] and continued["weights_digest"] == result["weights_digest"]
     assert continued["validations"] == result["validations"] and continued["best"] == result["best"]
@@ -116,8 +116,8 @@ def lesson(tmp_path):
 
 def test_the_student_sees_the_radio_alone_whatever_the_truth(lesson):
     """What it learns from is what the worlds observe, and a teacher of another mind changes nothing of it."""
-    seen, act = [], lesson.teacher.act
-    lesson.teacher.act = lambda observed, truth: np.maximum(0.25, 0.0 * act(observed, truth))
+    seen, act = [], lesson.teacher.act_many
+    lesson.teacher.act_many = lambda observed, truth: np.maximum(0.25, 0.0 * act(observed, truth))
     for margin_m in (0.0, 50.0):
         lesson.experience.rounds, lesson.env.played = 0, [0] * lesson.env.num_envs
         lesson.teacher._margin_m = margin_m
@@ -191,7 +191,7 @@ def test_what_the_student_explains_is_judged_before_it_learns(lesson):
     """A student that decides as the teacher does explains all, one that never brakes nothing."""
     *_, explained = lesson._drive()
     assert explained == pytest.approx(0.0, abs=0.05)
-    lesson.teacher.act = lambda observed, truth: lesson._student().act(observed)
+    lesson.teacher.act_many = lambda observed, truth: lesson._student().act_many(observed)
     lesson.model.policy.action_net.weight.data.mul_(3.0)
     lesson.model.policy.action_net.bias.data.fill_(0.4)
     lesson.average.step(0)
@@ -207,7 +207,7 @@ def test_a_short_training_brakes_where_the_teacher_does(tmp_path):
     assert loss[-1] < 0.6 * loss[1]
     player = Player(8, split="val", engine="native", max_peers=4)
     try:
-        episodes = [measure(trace) for trace in play(load_policy(tmp_path), player, 40)]
+        episodes = [measure(trace) for trace in play(Policy.load(tmp_path), player, 40)]
     finally:
         player.close()
     hazards = [one for one in episodes if one.hazard_happened]
@@ -260,7 +260,7 @@ def test_ppo_goes_on_from_the_student_whose_critic_learns_alone_at_first(tmp_pat
     """Weights after DAgger are those of DAgger alone, stay so while the critic warms up, and move after that."""
     alone = into(tmp_path / "alone", total_timesteps=2000)
     train(alone, progress=False)
-    student = load_policy(alone.run_dir).signature.weights_digest
+    student = Policy.load(alone.run_dir).signature.weights_digest
     seen = {}
 
     def look(model):

@@ -17,7 +17,7 @@ from roadsense.convoy.observation import layout_hash
 from roadsense.errors import InputMismatchError, RoadsenseError, ScenarioError, StoppedError
 from roadsense.espnow.profiles import read_params
 from roadsense.manifest import read_dataset
-from roadsense.policies.runtime import load_policy
+from roadsense.policies.runtime import Policy
 from roadsense.policies.signature import weights_digest
 from roadsense.training import sb3
 from roadsense.training.checkpoints import BEST, LAST, read_arrays, read_facts, restore_model, save_checkpoint
@@ -102,14 +102,14 @@ def test_the_noise_is_annealed_and_not_learned(trained):
 
 def test_the_runtime_decides_as_the_trained_model(trained):
     config, _ = trained
-    model, policy = PPO.load(folder(config, "model.zip"), device="cpu"), load_policy(folder(config))
+    model, policy = PPO.load(folder(config, "model.zip"), device="cpu"), Policy.load(folder(config))
     rows = model.observation_space["peers"].shape[0]
     seen = random_observations(200, rows)
     model.policy.action_net.bias.data.fill_(0.4)  # away from the clip at 0, in both
     policy._head[-1][1][:] = 0.4
     expected, _ = model.predict(seen._asdict(), deterministic=True)
     assert np.ptp(expected) > 1e-3
-    assert np.abs(policy.act(seen, None) - expected[:, 0]).max() <= 1e-6
+    assert np.abs(policy.act_many(seen, None) - expected[:, 0]).max() <= 1e-6
 
 
 def test_a_finished_training_is_not_repeated_and_another_is_refused(trained):
@@ -131,7 +131,7 @@ def test_ctrl_c_leaves_a_checkpoint_that_runs_and_goes_on(tmp_path):
         train(config, progress=False, callback=At(600, interrupt))
     assert told.value.exit_code == 75
     assert read_facts(tmp_path / LAST)["timesteps"] == 600
-    assert np.isfinite(load_policy(tmp_path).act(random_observations(4, 4), None)).all()
+    assert np.isfinite(Policy.load(tmp_path).act_many(random_observations(4, 4), None)).all()
     assert not (tmp_path / "training.json").exists()
     stopped_with = json.loads((tmp_path / "signature.json").read_text())["weights_digest"]
     seen = []
@@ -225,7 +225,7 @@ def test_a_recurrent_policy_trains_and_runs(tmp_path):
     train(config, progress=False)
     from sb3_contrib import RecurrentPPO
 
-    model, policy = RecurrentPPO.load(tmp_path / "model.zip", device="cpu"), load_policy(tmp_path)
+    model, policy = RecurrentPPO.load(tmp_path / "model.zip", device="cpu"), Policy.load(tmp_path)
     model.policy.action_net.bias.data.fill_(0.4)
     policy._head[-1][1][:] = 0.4
     state, start = None, np.ones(20, np.bool_)
@@ -234,7 +234,7 @@ def test_a_recurrent_policy_trains_and_runs(tmp_path):
         seen = random_observations(20, model.observation_space["peers"].shape[0], seed=step)
         expected, state = model.predict(seen._asdict(), state=state, episode_start=start, deterministic=True)
         start = np.zeros(20, np.bool_)
-        assert np.abs(policy.act(seen, None) - expected[:, 0]).max() <= 1e-6
+        assert np.abs(policy.act_many(seen, None) - expected[:, 0]).max() <= 1e-6
 
 
 def test_what_went_on_at_another_commit_says_so_and_on_another_validation_set_is_refused(tmp_path, monkeypatch):

@@ -79,9 +79,9 @@ def test_who_is_ahead_is_known_as_the_world_knows_it_through_whole_episodes():
                 policy.reset(EVERYONE, np.array(player.seeds, np.uint64))
             active = EVERYONE.copy()
             while active.any():
-                told = plain.act(player.worlds.observation, truth)
-                np.testing.assert_array_equal(same.act(player.worlds.observation, truth), told)
-                more, alarmed = careful.act(player.worlds.observation, truth), in_hazard(truth)
+                told = plain.act_many(player.worlds.observation, truth)
+                np.testing.assert_array_equal(same.act_many(player.worlds.observation, truth), told)
+                more, alarmed = careful.act_many(player.worlds.observation, truth), in_hazard(truth)
                 assert (more[alarmed] >= told[alarmed]).all() and (
                     more[~alarmed] <= np.maximum(told, 1 / 8)[~alarmed]
                 ).all()
