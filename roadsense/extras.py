@@ -7,11 +7,10 @@ from importlib.util import find_spec
 from roadsense.errors import RoadsenseError
 
 MODULES = {
-    "onnx": ("onnxruntime",),
-    "train": ("torch", "stable_baselines3", "sb3_contrib", "safetensors", "tensorboard", "onnx", "onnxscript",
-              "matplotlib"),
-}  # fmt: skip
-"""Extra → modules that come with it and not with the core."""
+    "onnx": ("onnxruntime", "safetensors"),
+    "train": ("torch", "stable_baselines3", "sb3_contrib", "tensorboard", "onnx", "onnxscript", "matplotlib"),
+}
+"""Extra → modules that come with it and not with the core; one of several extras stands at the smallest."""
 
 
 def missing(module: str) -> RoadsenseError:

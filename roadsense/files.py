@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -74,3 +75,8 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, document: Any) -> None:
     """Writes a JSON document in one piece; NaN and infinity are refused, because JSON has none."""
     write_text(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def json_number(value: float) -> float | None:
+    """The number, or None where JSON has none for it: NaN and infinity."""
+    return float(value) if math.isfinite(value) else None

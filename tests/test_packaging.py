@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
+import hashlib
 import json
 import os
 import re
@@ -10,11 +12,25 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import venv
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
+from packaging.requirements import Requirement
+
+import roadsense
+from roadsense.export.c import export_c
+from roadsense.export.onnx import export_onnx
+from roadsense.export.quantised import export_fp16, export_int8
+from roadsense.extras import MODULES
+from roadsense.jit import cache_dir
+from roadsense.policies.runtime import Policy
+
+from .policies.networks import random_actor, random_observations, write_run
 
 REPO = Path(__file__).resolve().parents[1]
 HEAVY = ("libsumo", "matplotlib", "numba", "onnx", "onnxruntime", "ray", "stable_baselines3", "torch", "traci")
@@ -76,6 +92,18 @@ def test_constraints_pin_every_requirement_exactly(setup_cfg: configparser.Confi
     assert missing <= {"tensorrt"}, "tensorrt alone is unpinned: its version follows the GPU's driver"
 
 
+def test_a_missing_module_is_said_to_come_with_an_extra_that_brings_it(setup_cfg: configparser.ConfigParser) -> None:
+    brought = {
+        extra: {canonical(line) for line in lines(text)} for extra, text in setup_cfg["options.extras_require"].items()
+    }
+    core = {canonical(line) for line in lines(setup_cfg["options"]["install_requires"])}
+    for extra, modules in MODULES.items():
+        for module in map(canonical, modules):
+            assert any(name == module or name.startswith(f"{module}-") for name in brought[extra]), module
+            assert module not in core
+    assert brought["onnx"] <= brought["train"], "who trains has what runs a policy"
+
+
 @pytest.fixture(scope="module")
 def source_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy to build in, with a generated dataset lying in it that must not be shipped."""
@@ -134,3 +162,143 @@ def test_installed_copy_finds_its_own_data(built: dict[str, Path], kind: str, tm
     for place in map(Path, json.loads(python_elsewhere(code, tmp_path, PYTHONPATH=str(target)))):
         assert place.is_relative_to(target)
         assert place.exists()
+
+
+README = (REPO / "README.md").read_text(encoding="utf-8")
+TRAINING = (
+    "matplotlib", "onnx", "onnxscript", "pandas", "ray", "sb3_contrib", "stable_baselines3", "tensorboard", "torch"
+)  # fmt: skip
+WITHOUT_TORCH = ["", "model.onnx", "model.fp16.onnx", "model.int8.onnx", "model.c"]
+
+
+def brought_by(requires: list[str], extras: set[str], found: dict[tuple[str, str], Distribution]) -> None:
+    """Adds what these requirements of a distribution, with these extras of it, bring in the end, as it lies here."""
+    for requirement in map(Requirement, requires):
+        marker = requirement.marker
+        if marker is not None and not any(marker.evaluate({"extra": extra}) for extra in {"", *extras}):
+            continue
+        for extra in sorted({"", *requirement.extras}):
+            key = canonical(requirement.name), extra
+            if key not in found:
+                found[key] = distribution(requirement.name)
+                brought_by(found[key].requires or [], {extra}, found)
+
+
+class Machine:
+    """An environment with the wheel, what it brings with an extra, and nothing else."""
+
+    def __init__(self, folder: Path, wheel: Path, extra: str) -> None:
+        self.folder = folder
+        venv.create(folder, symlinks=True)
+        (self.site,) = folder.glob("lib/python*/site-packages")
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(self.site)]
+        subprocess.run([*pip, str(wheel)], check=True, capture_output=True)
+        found: dict[tuple[str, str], Distribution] = {}
+        (own,) = distributions(name="roadsense", path=[str(self.site)])
+        brought_by(own.requires or [], {extra}, found)
+        self.names = {name for name, _ in found}
+        for one in found.values():
+            for top in {file.parts[0] for file in one.files or []} - {"..", "__pycache__"}:
+                if not (self.site / top).is_symlink():
+                    (self.site / top).symlink_to(Path(str(one.locate_file(top))))
+        self._take_kernels()
+
+    def _take_kernels(self) -> None:
+        """Saves half a minute of compiling: kernels of the same source, which numba keeps by the source's folder."""
+        here, there, kept = Path(roadsense.__file__).parent, self.site / "roadsense", cache_dir()
+        for package in (here, *(path for path in here.rglob("*") if path.is_dir())) if kept else ():
+            compiled = kept / _cache_name(package)
+            if compiled.is_dir():
+                shutil.copytree(compiled, self.cache / kept.name / _cache_name(there / package.relative_to(here)))
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache"
+
+    def run(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Runs a line of the shell there."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        env |= {"PATH": f"{self.folder / 'bin'}:{env['PATH']}", "NUMBA_CACHE_DIR": str(self.cache)}
+        return subprocess.run(
+            command, shell=True, cwd=self.folder, env=env, capture_output=True, text=True, timeout=300, check=False
+        )
+
+
+def _cache_name(package: Path) -> str:
+    return f"{package.name}_{hashlib.sha1(str(package).encode()).hexdigest()}"
+
+
+def line_of_readme(path: Path) -> str:
+    (line,) = re.findall(r'^python -c ".+"$', README, re.MULTILINE)
+    assert line.count("runs/<run id>/model.onnx") == 1
+    return line.replace("runs/<run id>/model.onnx", str(path))
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a random policy in every format."""
+    folder = tmp_path_factory.mktemp("run")
+    write_run(folder, random_actor())
+    export_onnx(folder)
+    export_fp16(folder)
+    export_int8(folder, random_observations(300, 5))
+    export_c(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first_observation(require_sumo: None) -> dict[str, object]:
+    with contextlib.closing(gym.make("Convoy-v0")) as env:
+        return env.reset(seed=7)[0]
+
+
+@pytest.fixture(scope="module")
+def with_onnx(
+    built: dict[str, Path], first_observation: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> Machine:
+    """With the extra ``onnx``; made after kernels were compiled here."""
+    return Machine(tmp_path_factory.mktemp("onnx"), built["wheel"], "onnx")
+
+
+@pytest.fixture(scope="module")
+def with_nothing(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    return Machine(tmp_path_factory.mktemp("bare"), built["wheel"], "")
+
+
+@pytest.mark.parametrize("file", WITHOUT_TORCH)
+def test_the_line_of_the_readme_decides_with_the_extra_onnx_alone(
+    with_onnx: Machine,
+    run_dir: Path,
+    first_observation: dict[str, object],
+    file: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    if file == "model.c":
+        request.getfixturevalue("require_compilers")
+    expected = Policy.load(run_dir / file).act(first_observation)
+    told = with_onnx.run(line_of_readme(run_dir / file))
+    assert told.stdout == f"{expected}\n", told.stderr
+    assert 0.0 < expected[0] < 1.0
+
+
+def test_the_extra_onnx_brings_nothing_of_training(with_onnx: Machine) -> None:
+    code = (
+        f"import roadsense, importlib.util as u; print(roadsense.__file__, [m for m in {TRAINING!r} if u.find_spec(m)])"
+    )
+    told = with_onnx.run(f'python -c "{code}"')
+    assert told.stdout == f"{with_onnx.site / 'roadsense' / '__init__.py'} []\n", told.stderr
+    assert {"onnxruntime", "safetensors", "libsumo"} <= with_onnx.names
+
+
+@pytest.mark.parametrize("file", WITHOUT_TORCH)
+def test_without_the_extra_one_sentence_names_it(with_nothing: Machine, run_dir: Path, file: str) -> None:
+    told = with_nothing.run(line_of_readme(run_dir / file))
+    module = "onnxruntime" if file.endswith(".onnx") else "safetensors"
+    assert told.returncode == 1 and told.stdout == ""
+    assert told.stderr.splitlines()[-1] == (
+        f'roadsense.errors.RoadsenseError: {module} is not installed; install it with: pip install "roadsense[onnx]".'
+    )
+
+
+def test_the_readme_installs_the_wheel_that_is_built(built: dict[str, Path]) -> None:
+    assert re.findall(r"^pip install 'dist/(.+\.whl)\[onnx\]'$", README, re.MULTILINE) == [built["wheel"].name]

@@ -10,6 +10,7 @@ import numpy as np
 
 from roadsense.evaluation.metrics import EVENTS_VERSION, EpisodeMetrics
 from roadsense.evaluation.surrogates import TTC_LEVELS_S
+from roadsense.files import json_number
 from roadsense.statistics import CONFIDENCE, clopper_pearson, cluster_bootstrap, highest_rate_without_events
 
 
@@ -33,12 +34,7 @@ def _ratio(
         low, high = cluster_bootstrap(top, bottom, [episode.scenario_id for episode in episodes], expanded=True)
     counted = sum(one > 0.0 for one in bottom)
     value = sum(top) / total if total else math.nan
-    return {"n": counted, "value": _number(value), "low": _number(low), "high": _number(high)}
-
-
-def _number(value: float) -> float | None:
-    """JSON knows no NaN or infinity."""
-    return float(value) if math.isfinite(value) else None
+    return {"n": counted, "value": json_number(value), "low": json_number(low), "high": json_number(high)}
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
@@ -52,7 +48,7 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     low = np.percentile(known, [0, 5], method="lower")
     high = np.percentile(known, [50, 95, 100], method="higher")
     names = ("min", "p05", "p50", "p95", "max")
-    return {"n": len(known), **{name: _number(float(q)) for name, q in zip(names, [*low, *high], strict=True)}}
+    return {"n": len(known), **{name: json_number(float(q)) for name, q in zip(names, [*low, *high], strict=True)}}
 
 
 def summarise(policy: str, episodes: Sequence[EpisodeMetrics], radio: str = "") -> dict[str, Any]:

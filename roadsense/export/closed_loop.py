@@ -17,6 +17,7 @@ from roadsense.evaluation.journal import Row
 from roadsense.evaluation.metrics import EpisodeMetrics
 from roadsense.export.formats import open_format
 from roadsense.export.network import NETWORK, load_network
+from roadsense.files import json_number
 from roadsense.policies.base import BatchPolicy
 from roadsense.policies.baselines import make_baseline
 
@@ -126,7 +127,7 @@ def _figures(pairs: Sequence[tuple[EpisodeMetrics, EpisodeMetrics]]) -> tuple[di
         for what, facts in (("collides", collisions), ("does not react", silent))
         if facts["format"] > facts["network"] and facts["p"] < SIGNIFICANT
     ]
-    if braked["low"] > 0.0 and braked["format"] > MORE_FALSE_BRAKES * braked["network"]:
+    if (braked["low"] or 0.0) > 0.0 and braked["format"] > MORE_FALSE_BRAKES * braked["network"]:
         why.append(
             f"it brakes for nothing {braked['format']:.3g} times per calm km, the network {braked['network']:.3g} (the"
             f" difference is at least {braked['low']:.2g})"
@@ -156,18 +157,19 @@ def _false_brakes(pairs: Sequence[tuple[EpisodeMetrics, EpisodeMetrics]]) -> dic
     own, network = zip(*pairs, strict=True)
     counts = [[float(episode.false_brakes) for episode in one] for one in (own, network)]
     calm_km = [[episode.calm_distance_km for episode in one] for one in (own, network)]
-    rates = [sum(count) / sum(km) for count, km in zip(counts, calm_km, strict=True)]
+    rates = [sum(count) / sum(km) if sum(km) else math.nan for count, km in zip(counts, calm_km, strict=True)]
     apart = paired_bootstrap(
         counts[0], counts[1], [episode.scenario_id for episode in own], first_over=calm_km[0], second_over=calm_km[1]
     )
-    return {"format": rates[0], "network": rates[1], "n": len(pairs), "low": apart.low, "high": apart.high}
+    figures = {"format": rates[0], "network": rates[1], "low": apart.low, "high": apart.high}
+    return {"n": len(pairs), **{name: json_number(value) for name, value in figures.items()}}
 
 
 def _reactions(pairs: Sequence[tuple[EpisodeMetrics, EpisodeMetrics]]) -> dict[str, Any]:
     """Median and 95th percentile of the time to the first braking, of both."""
     own, network = (
         [episode.reaction_from_onset_s for episode in one if not math.isnan(episode.reaction_from_onset_s)]
-        for one in zip(*pairs, strict=True)
+        for one in ([mine for mine, _ in pairs], [theirs for _, theirs in pairs])
     )
     found: dict[str, Any] = {"n": len(pairs)}
     for name, known in (("format", own), ("network", network)):

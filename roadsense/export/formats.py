@@ -15,10 +15,13 @@ from roadsense.export.onnx import export_onnx
 from roadsense.export.parity import Bounds, FormatParity, compare
 from roadsense.export.quantised import FP16_NAME, INT8_NAME, export_fp16, export_int8
 from roadsense.export.recording import Recording
+from roadsense.export.tensorrt import export_engine, graph_problems, why_unavailable
 from roadsense.files import write_json
 from roadsense.manifest import file_digest
 from roadsense.policies.c_source import HEADER_NAME, SOURCE_NAME
 from roadsense.policies.compiled import host_compiler
+from roadsense.policies.engine import ENGINES_NAME, PLAN_NAME, RECORD_NAME
+from roadsense.policies.gpu import this_device
 from roadsense.policies.runtime import Policy
 from roadsense.policies.signature import ONNX_NAME, SIGNATURE_NAME, WEIGHTS_NAME, Signature, read_signature
 from roadsense.runs import read_record
@@ -41,16 +44,21 @@ class Format:
     """Whether an export writes it; the weights themselves are there before."""
     report: Callable[[Path], dict[str, Any]] = lambda run: {}
     """What else is to be said of it."""
+    folder: Callable[[], str] = lambda: ""
+    """Where a first file is looked for that is of this machine alone; empty: anywhere."""
 
     def path(self, run_dir: Path) -> Path | None:
-        """Its first file in a run, where there is one."""
-        return next(iter(sorted(run_dir.glob(self.files[0]))), None)
+        """Its first file in a run, where there is one; of this machine, where it can be had here."""
+        found = sorted(run_dir.glob(self.files[0]))
+        own = [file for file in found if file.parent.name == self.folder()]
+        return next(iter([*own, *found]), None)
 
-    def remove(self, run_dir: Path) -> None:
-        """Takes its files out of a run."""
+    def remove(self, run_dir: Path, path: Path) -> None:
+        """Takes its first file, at that path, out of a run, and those beside it."""
         for pattern in self.files:
             for file in run_dir.glob(pattern):
-                file.unlink()
+                if file.parent == path.parent:
+                    file.unlink()
 
 
 def _why_no_c(signature: Signature) -> str:
@@ -63,6 +71,15 @@ def _why_no_c(signature: Signature) -> str:
     return ""
 
 
+def _engines_of() -> str:
+    return "" if why_unavailable() else this_device().folder
+
+
+def _for_tensorrt(file: str) -> Callable[[Path], dict[str, Any]]:
+    """What can be said without a GPU of whether TensorRT takes a file."""
+    return lambda run: {"tensorrt_problems": graph_problems(run / file)}
+
+
 SINGLE = Bounds(difference=1e-5)
 """Of implementations in single precision."""
 
@@ -70,12 +87,25 @@ FORMATS = {
     "safetensors": Format(
         files=(WEIGHTS_NAME, SIGNATURE_NAME), write=lambda run, _: run / WEIGHTS_NAME, bounds=SINGLE, is_made=False
     ),
-    "onnx": Format(files=(ONNX_NAME,), write=lambda run, _: export_onnx(run), bounds=SINGLE),
-    "fp16": Format(files=(FP16_NAME,), write=lambda run, _: export_fp16(run), bounds=Bounds(difference=1e-2)),
-    "int8": Format(files=(INT8_NAME,), write=export_int8, bounds=Bounds(difference=5e-2, brake_agreement=0.995)),
+    "onnx": Format(
+        files=(ONNX_NAME,), write=lambda run, _: export_onnx(run), bounds=SINGLE, report=_for_tensorrt(ONNX_NAME)
+    ),
+    "fp16": Format(
+        files=(FP16_NAME,), write=lambda run, _: export_fp16(run), bounds=Bounds(difference=1e-2),
+        report=_for_tensorrt(FP16_NAME),
+    ),
+    "int8": Format(
+        files=(INT8_NAME,), write=export_int8, bounds=Bounds(difference=5e-2, brake_agreement=0.995),
+        report=_for_tensorrt(INT8_NAME),
+    ),
     "c": Format(
         files=(SOURCE_NAME, HEADER_NAME), write=lambda run, _: export_c(run)[1], bounds=Bounds(difference=1e-6),
         why_not=_why_no_c, report=c_report,
+    ),
+    "tensorrt": Format(
+        files=(f"{ENGINES_NAME}/*/{PLAN_NAME}", f"{ENGINES_NAME}/*/{RECORD_NAME}"),
+        write=lambda run, _: export_engine(run), bounds=Bounds(difference=1e-4),
+        why_not=lambda signature: why_unavailable(), folder=_engines_of,
     ),
 }  # fmt: skip
 """By name, in the order they are made. Bounds are those of the field for each form."""
@@ -101,7 +131,7 @@ def open_format(run_dir: Path, name: str) -> Policy:
 def measure(
     run_dir: str | Path, name: str, observations: Observation, *, network: NetworkPolicy | None = None, seed: int = 0
 ) -> FormatParity:
-    """Compares a format of a run with the torch network, and with ``model.onnx``.
+    """Compares a format of a run with the torch network, and one that is made beside ``model.onnx`` with that too.
 
     Args:
         run_dir: the run folder.
@@ -116,7 +146,7 @@ def measure(
     run_dir, form = Path(run_dir), _format(name)
     policy, path = open_format(run_dir, name), form.path(run_dir)
     assert path is not None
-    others = name != "onnx" and FORMATS["onnx"].path(run_dir) is not None
+    others = name not in ("safetensors", "onnx") and FORMATS["onnx"].path(run_dir) is not None
     return compare(
         policy, path, network or load_network(run_dir), open_format(run_dir, "onnx") if others else None, observations,
         form.bounds, folder=run_dir, seed=seed,
@@ -155,12 +185,12 @@ def export(run_dir: str | Path, formats: Sequence[str], recording: Recording) ->
     if len(recording.observations.ego) == 0:
         raise RoadsenseError(f"{run_dir}: there is no observation to compare on; record at least one episode.")
     signature, network = read_signature(run_dir), load_network(run_dir)
-    known, result = known_formats(run_dir, but=asked), Exported(files=[], refused=[], absent=[])
+    known, result = known_formats(run_dir), Exported(files=[], refused=[], absent=[])
     for name in ("safetensors", *asked):
         form = FORMATS[name]
         if why := form.why_not(signature):
-            form.remove(run_dir)
-            known[name] = {"available": False, "why": why}
+            if not known.get(name, {}).get("passed"):  # or it was made and compared on another machine
+                known[name] = {"available": False, "why": why}
             result.absent.append(f"{name}: {why}")
             continue
         path = form.write(run_dir, recording.calibration)
@@ -172,18 +202,18 @@ def export(run_dir: str | Path, formats: Sequence[str], recording: Recording) ->
         sentence = f"{path}: {found.why}, over {found.observations} observations"
         if not form.is_made:
             raise RoadsenseError(f"{sentence}; the policy is not usable.")
-        form.remove(run_dir)
+        form.remove(run_dir, path)
         result.refused.append(f"{sentence}; it was removed.")
     write_parity(run_dir, known, recording.origin)
     return result
 
 
-def known_formats(run_dir: Path, but: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+def known_formats(run_dir: Path) -> dict[str, dict[str, Any]]:
     """What ``parity.json`` says of formats, while their files are the ones compared, or not there."""
     stated = read_record(run_dir / PARITY_NAME).get("formats")
     found = {}
     for name, facts in (stated if isinstance(stated, dict) else {}).items():
-        if name in FORMATS and name not in but and isinstance(facts, dict):
+        if name in FORMATS and isinstance(facts, dict):
             path = FORMATS[name].path(run_dir)
             kept = facts.get("passed") is True
             if kept == (path is not None) and (path is None or file_digest(path) == facts.get("digest")):

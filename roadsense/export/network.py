@@ -36,11 +36,12 @@ class NetworkPolicy(Policy):
             if self.signature.widths.lstm:
                 self._make_room(len(observation.ego))
                 action, *state = self._actor(*inputs, torch.from_numpy(self._hidden), torch.from_numpy(self._cell))
-                self._hidden, self._cell = (part.numpy() for part in state)
             else:
-                action = self._actor(*inputs)
+                action, state = self._actor(*inputs), []
         actions: NDArray[np.float64] = action[:, 0].numpy().astype(np.float64)
         refuse(*observation, actions)
+        if state:
+            self._keep(state[0].numpy(), state[1].numpy(), actions)
         return actions
 
 

@@ -10,10 +10,15 @@ from roadsense.export.closed_loop import ClosedLoopConfig, play_formats
 from roadsense.export.formats import FORMATS, PARITY_NAME, Exported, check_formats, export, known_formats, write_parity
 from roadsense.export.latency import LATENCY_NAME, outside, write_latency
 from roadsense.export.recording import record
+from roadsense.policies.engine import ENGINES_NAME
+from roadsense.policies.signature import read_signature
 from roadsense.runs import CHECKSUMS, RunFolder
 
-WRITTEN = (PARITY_NAME, LATENCY_NAME, *(file for form in FORMATS.values() if form.is_made for file in form.files))
-"""What an export writes into a run, patterns included."""
+WRITTEN = (
+    PARITY_NAME, LATENCY_NAME, f"{ENGINES_NAME}/",
+    *(file for form in FORMATS.values() if form.is_made for file in form.files),
+)  # fmt: skip
+"""What an export writes into a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,7 @@ def export_run(run_dir: Path, config: ExportConfig, *, progress: bool = True) ->
     with folder.locked():
         packaged = (run_dir / CHECKSUMS).is_file()
         if packaged:
-            folder.verify(but=[*WRITTEN, "engines/"])
+            folder.verify(but=WRITTEN)
         try:
             return export_formats(run_dir, config, progress=progress)
         finally:  # also where a format was refused, and its file removed
@@ -95,14 +100,15 @@ def export_formats(
 def _play(run_dir: Path, config: ExportConfig, result: Exported, origin: dict[str, Any], progress: bool) -> None:
     """Plays what was exported; a format that drives otherwise is taken out."""
     known = known_formats(run_dir)
-    made = [name for name in config.names if known.get(name, {}).get("passed")]
+    signature = read_signature(run_dir)
+    made = [name for name in config.names if known[name].get("passed") and not FORMATS[name].why_not(signature)]
     found = play_formats(run_dir, made, config, progress=progress)
     for name, facts in found.items():
         known[name]["closed_loop"] = facts
         if facts["passed"]:
             continue
-        path = FORMATS[name].path(run_dir)
-        FORMATS[name].remove(run_dir)
+        path = run_dir / known[name]["file"]
+        FORMATS[name].remove(run_dir, path)
         known[name] |= {"passed": False, "why": f"in closed loop {facts['why']}"}
         result.files[:] = [file for file in result.files if file != path]
         result.refused.append(f"{path}: in closed loop {facts['why']}; it was removed.")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from roadsense.convoy.observation import Observation
 from roadsense.export.sets import largest, made_up, padded, permuted
+from roadsense.files import json_number
 from roadsense.manifest import file_digest
 from roadsense.policies.runtime import Policy
 
@@ -87,11 +88,11 @@ class FormatParity:
         """As JSON; what is no number is null."""
         return {
             "file": self.file, "digest": self.digest, "passed": self.passed, "observations": self.observations,
-            "largest": _finite(self.largest), "bound": self.bounds.difference, "recorded": _finite(self.recorded),
-            "made_up": _finite(self.made_up),
-            "from_onnx": None if self.from_onnx is None else _finite(self.from_onnx),
+            "largest": json_number(self.largest), "bound": self.bounds.difference,
+            "recorded": json_number(self.recorded), "made_up": json_number(self.made_up),
+            "from_onnx": None if self.from_onnx is None else json_number(self.from_onnx),
             "brake_agreement": self.brake_agreement, "least_agreement": self.bounds.brake_agreement,
-            "set_bound": SET_BOUND, "permuted": _finite(self.permuted), "padded": _finite(self.padded),
+            "set_bound": SET_BOUND, "permuted": json_number(self.permuted), "padded": json_number(self.padded),
             **({} if self.passed else {"why": self.why}),
         }  # fmt: skip
 
@@ -144,7 +145,3 @@ def actions_of(policy: Policy, observations: Observation, state: State) -> NDArr
         shown = Observation._make(np.ascontiguousarray(array[chunk]) for array in observations)
         found[chunk] = policy.act_many(shown, None)
     return found
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

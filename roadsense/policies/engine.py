@@ -135,9 +135,7 @@ class EnginePolicy(Policy):
         actions = found["action"][:, 0].astype(np.float64)
         refuse(*observation, actions)
         if remembers:
-            decided = ~np.isnan(actions)[:, None]
-            hidden, cell = (np.where(decided, found[f"next_{name}"], inputs[name]) for name in ("hidden", "cell"))
-            self.remember(hidden, cell)
+            self._keep(found["next_hidden"], found["next_cell"], actions)
         return actions
 
     def close(self) -> None:

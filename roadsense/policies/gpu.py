@@ -143,10 +143,13 @@ class Engine:
             raise RoadsenseError(f"{where}: cannot be opened ({reason(self._heard)}); {REMEDY}.")
         self._outputs = output_shapes(signature, max_batch)
         shapes = {**input_shapes(signature, max_batch, max_rows), **self._outputs}
-        stated = {name: _MASK if name == "peer_mask" else _SINGLE for name in shapes}
+        types = {name: _MASK if name == "peer_mask" else _SINGLE for name in shapes}
         names = [self._engine.get_tensor_name(number) for number in range(self._engine.num_io_tensors)]
         # memory is sized by this: a plan that reads or writes anything else would do so in memory that is not its own
-        if {name: np.dtype(tensorrt.nptype(self._engine.get_tensor_dtype(name))) for name in names} != stated:
+        if {name: np.dtype(tensorrt.nptype(self._engine.get_tensor_dtype(name))) for name in names} != types or any(
+            tuple(self._engine.get_tensor_shape(name)) != shape
+            for name, shape in input_shapes(signature, -1, -1).items()
+        ):
             raise InputMismatchError(f"{where}: takes or gives something else than its run states; {REMEDY}.")
         held: list[tuple[Callable[[Any], Any], Any]] = []
         weakref.finalize(self, _release, held)
@@ -154,12 +157,12 @@ class Engine:
         held.append((self._cuda.cudaStreamDestroy, self._stream))
         self._buffers: dict[str, tuple[NDArray[Any], int]] = {}
         for name, shape in shapes.items():
-            size = int(np.prod(shape)) * stated[name].itemsize
+            size = int(np.prod(shape)) * types[name].itemsize
             device = int(_checked(self._cuda, self._cuda.cudaMalloc(size)))
             held.append((self._cuda.cudaFree, device))
             host = int(_checked(self._cuda, self._cuda.cudaMallocHost(size)))
             held.append((self._cuda.cudaFreeHost, host))
-            pinned = np.ctypeslib.as_array((ctypes.c_byte * size).from_address(host)).view(stated[name])
+            pinned = np.ctypeslib.as_array((ctypes.c_byte * size).from_address(host)).view(types[name])
             self._buffers[name] = pinned, device
             self._must(self._context.set_tensor_address(name, device))
 

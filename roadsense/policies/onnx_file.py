@@ -47,10 +47,10 @@ class OnnxPolicy(Policy):
             self._make_room(len(ego))
             inputs |= {"hidden": self._hidden, "cell": self._cell}
         action, *state = self._session.run(self._outputs, inputs)
-        if state:
-            self._hidden, self._cell = state
         actions: NDArray[np.float64] = action[:, 0].astype(np.float64)
         refuse(ego, used, ones, actions)
+        if state:
+            self._keep(state[0], state[1], actions)
         return actions
 
 

@@ -89,6 +89,11 @@ class Policy(BatchPolicy):
         """Sets what every world remembers, both [world, lstm]."""
         self._hidden, self._cell = hidden, cell
 
+    def _keep(self, hidden: NDArray[np.float32], cell: NDArray[np.float32], actions: NDArray[np.float64]) -> None:
+        """Remembers a new state, in the worlds that were decided on."""
+        decided = ~np.isnan(actions)[:, None]
+        self.remember(np.where(decided, hidden, self._hidden), np.where(decided, cell, self._cell))
+
     def _make_room(self, num_worlds: int) -> None:
         """Begins anew where another number of worlds is decided on than before."""
         if len(self._hidden) != num_worlds:

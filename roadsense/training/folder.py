@@ -59,11 +59,6 @@ def earlier_state(config: TrainConfig) -> dict[str, Any] | None:
     return found
 
 
-def json_number(value: float) -> float | None:
-    """The number, or None where JSON has none for it."""
-    return float(value) if np.isfinite(value) else None
-
-
 def summary(values: Sequence[float]) -> dict[str, Any]:
     """Last value and medians of the finite ones."""
     known = [value for value in values if np.isfinite(value)]

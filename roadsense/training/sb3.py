@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from roadsense.convoy.player import DEFAULT_RADIO, Player, radios_of
 from roadsense.convoy.source import ScenarioSource, open_source, room_for
 from roadsense.errors import InputMismatchError, StoppedError
-from roadsense.files import cannot_write, write_bytes, write_json
+from roadsense.files import cannot_write, json_number, write_bytes, write_json
 from roadsense.policies.signature import Signature
 from roadsense.progress import progress_bar
 from roadsense.runs import canonical_digest, made_with
@@ -31,7 +31,6 @@ from roadsense.training.folder import (
     MODEL_NAME,
     RESULT_NAME,
     earlier_state,
-    json_number,
     summary,
     write_policy,
 )

@@ -215,9 +215,9 @@ def test_shuffled_messages_are_true_but_not_of_now(tmp_path):
 def run_of(folder, actor=None):
     """A packaged run with a random network."""
     write_run(folder, actor or random_actor())
-    write_json(
-        folder / "parity.json", {"observations": 10, "recorded": 1e-7, "runtime": 0.0, "permuted": 0, "padded": 0}
-    )
+    weights = {"file": "policy.safetensors", "digest": file_digest(folder / "policy.safetensors")}
+    found = {"passed": True, "observations": 10, "largest": 1e-7, "permuted": 0, "padded": 0}
+    write_json(folder / "parity.json", {"formats": {"safetensors": {**found, **weights}}})
     write_json(folder / "training.json", {"explained_variance": {"median": 0.9}})
     run = RunFolder(folder)
     run.set_status(COMPLETE)
@@ -330,11 +330,19 @@ def test_a_model_that_was_not_compared_is_no_parity(tmp_path):
     stated = yaml.safe_load(Path(path).read_text())
     Path(path).write_text(yaml.safe_dump({**stated, "gates": [parity]}))
     (run.path / "model.onnx").write_bytes(b"a model")
-    found = json.loads((run.path / "parity.json").read_text())
-    for digest, why in ((file_digest(run.path / "model.onnx"), ""), ("0" * 64, "is not the file that was compared")):
-        write_json(run.path / "parity.json", {**found, "model_digest": digest})
+    formats = json.loads((run.path / "parity.json").read_text())["formats"]
+    exact = {**formats["safetensors"], "file": "model.onnx", "largest": 2e-7}
+    for digest, changes, why in (
+        (file_digest(run.path / "model.onnx"), {}, ""),
+        ("0" * 64, {}, "model.onnx is not the file that was compared"),
+        (file_digest(run.path / "model.onnx"), {"passed": False}, "there is no such figure"),
+        (file_digest(run.path / "model.onnx"), {"largest": 2e-5}, "2e-05 is above 1e-05"),
+    ):
+        stated = {**formats, "onnx": {**exact, "digest": digest, **changes}}
+        write_json(run.path / "parity.json", {"formats": stated})
         (verdict,) = judge_run(run.path, GateConfig(gates=path, confirm=0), progress=False)
-        assert verdict.passed == (not why) and verdict.why.endswith(why)
+        assert verdict.passed == (not why) and verdict.why == why
+        assert changes or verdict.value == 2e-7
 
 
 def test_a_policy_of_another_layout_is_refused(tmp_path):

@@ -8,15 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from roadsense.export.formats import measure
 
 from roadsense.convoy.observation import NUM_EGO, NUM_PEER, Observation, layout_hash
 from roadsense.convoy.player import Player
 from roadsense.errors import InputMismatchError, RoadsenseError, UsageError
 from roadsense.evaluation.rollout import play, record_observations
-from roadsense.policies import compiled
 from roadsense.export.c import c_report, export_c
+from roadsense.export.formats import FORMATS, measure
+from roadsense.export.network import load_network
 from roadsense.export.onnx import export_onnx
+from roadsense.export.parity import compare
+from roadsense.policies import compiled
+from roadsense.policies.c_source import render
+from roadsense.policies.compiled import CompiledPolicy
 from roadsense.policies.runtime import Policy
 from roadsense.policies.signature import Widths, read_signature
 
@@ -220,9 +224,11 @@ def test_parity_over_what_a_policy_saw_and_the_same_episodes(tmp_path):
     runtime, c = Policy.load(tmp_path), Policy.load(tmp_path / "model.c")
     player = Player(2, engine="native")
     with contextlib.closing(player):
-        found = c_parity(tmp_path, record_observations(runtime, player, 2))
-        assert found.observations > 50 and found.runtime == 0.0
-        assert found.onnx is not None and found.onnx <= 1e-6
+        seen = record_observations(runtime, player, 2)
+        found = measure(tmp_path, "c", seen)
+        assert found.passed and found.observations > 50
+        assert found.from_onnx is not None and found.from_onnx <= 1e-6
+        np.testing.assert_array_equal(c.act_many(seen), runtime.act_many(seen))
         of_runtime, of_c = (list(play(policy, player, 2)) for policy in (runtime, c))
     for one, other in zip(of_runtime, of_c, strict=True):
         np.testing.assert_array_equal(one.reward, other.reward)
@@ -233,18 +239,27 @@ def test_parity_finds_one_weight_that_is_another(standard):
     start = source.index("head_1_bias[1] = {") + len("head_1_bias[1] = {\n    ")
     end = source.index("f\n", start)
     changed = f"{source[:start]}{float(source[start:end]) + 3e-6:.9g}{source[end:]}"
-    seen = random_observations(50, 4)
-    compare(CompiledPolicy("same", read_signature(standard), header, source, {}), standard, seen)
-    with pytest.raises(RoadsenseError, match=r"differ from the runtime's by (3|2\.9)"):
-        compare(CompiledPolicy("changed", read_signature(standard), header, changed, {}), standard, seen)
+    found = {}
+    for name, text in (("same", source), ("changed", changed)):
+        policy = CompiledPolicy(name, read_signature(standard), header, text, {})
+        found[name] = compare(
+            policy, standard / "model.c", load_network(standard), None, random_observations(50, 4),
+            FORMATS["c"].bounds, folder=standard,
+        )  # fmt: skip
+    assert found["same"].passed and FORMATS["c"].bounds.difference == 1e-6
+    assert re.match(r"its actions differ from the network's by (3|2\.9)", found["changed"].why)
 
 
 @pytest.mark.parametrize("name", ["model.h", "model.c"])
 def test_files_that_the_weights_do_not_give_are_not_run(standard, tmp_path, name):
     write_run(tmp_path, random_actor())
-    with pytest.raises(RoadsenseError, match="export the policy as C first"):
+    with pytest.raises(RoadsenseError, match=r"model\.c: no such run folder or file"):
         Policy.load(tmp_path / "model.c")
     export_c(tmp_path)
+    (tmp_path / "model.h").rename(tmp_path / "away.h")
+    with pytest.raises(RoadsenseError, match=r"model\.h: cannot be read .* export the policy as C first"):
+        Policy.load(tmp_path / "model.c")
+    (tmp_path / "away.h").rename(tmp_path / "model.h")
     (tmp_path / name).write_text((tmp_path / name).read_text().replace("0.05f", "0.06f").replace("count++", "count--"))
     with pytest.raises(InputMismatchError, match=rf"{name}: is not what the weights"):
         Policy.load(tmp_path / "model.c")

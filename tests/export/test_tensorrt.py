@@ -457,10 +457,10 @@ def test_an_engine_remembers_as_the_network(built):
         assert np.abs(policy.act_many(seen) - network.act_many(seen)).max() <= 1e-4
 
 
-@pytest.mark.parametrize("count", [1, 1024, 1025, 2500])
-def test_an_engine_decides_on_more_worlds_than_its_profile(built, count):
+@pytest.mark.parametrize(("count", "rows"), [(1, 6), (1024, 40), (1025, 6), (2500, 6)])
+def test_an_engine_decides_on_more_worlds_than_its_profile(built, count, rows):
     plan, actor = built
-    policy, seen = Policy.load(plan), random_observations(count, 6)
+    policy, seen = Policy.load(plan), random_observations(count, rows)
     together = _afresh(policy, seen)
     assert np.abs(together - _network(actor, seen)).max() <= 1e-4
     for one in {0, count // 2, count - 1}:
@@ -508,6 +508,22 @@ def test_a_plan_of_another_device_and_a_changed_one_are_refused(built):
     finally:
         plan.write_bytes(content)
         record.write_text(text)
+
+
+def test_a_plan_of_another_network_is_refused_whatever_its_record_says(built, tmp_path):
+    plan, actor = built
+    write_run(tmp_path / "other", random_actor(Widths(lstm=3 if actor.widths.lstm else 9)))
+    export_onnx(tmp_path / "other")
+    other = export_engine(tmp_path / "other")
+    write_run(tmp_path, actor)
+    forged = tmp_path / plan.relative_to(plan.parents[2])
+    forged.parent.mkdir(parents=True)
+    forged.write_bytes(other.read_bytes())
+    record = read_record(other.parent / "engine.json")
+    mine = record.model_copy(update={"weights_digest": read_signature(tmp_path).weights_digest})
+    (forged.parent / "engine.json").write_text(mine.model_dump_json())
+    with pytest.raises(InputMismatchError, match=r"model\.plan: takes or gives something else than its run states"):
+        Policy.load(forged)
 
 
 def test_an_engine_is_built_from_the_runs_own_weights(built, tmp_path):

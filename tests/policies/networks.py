@@ -30,10 +30,10 @@ def tensors_of(actor: DeepSetsActor) -> dict[str, np.ndarray]:
     return {name: value.numpy().copy() for name, value in actor.state_dict().items()}
 
 
-def write_run(folder: Path, actor: DeepSetsActor, messages_per_peer: int = 1) -> Signature:
+def write_run(folder: Path, actor: DeepSetsActor, messages_per_peer: int = 1, control: str = "brake") -> Signature:
     """A run folder with that actor."""
     tensors = tensors_of(actor)
-    signature = Signature.of(tensors, actor.widths, "brake", messages_per_peer)
+    signature = Signature.of(tensors, actor.widths, control, messages_per_peer)
     write_bytes(folder / WEIGHTS_NAME, save(tensors))
     write_json(folder / SIGNATURE_NAME, signature.document())
     return signature

@@ -4,12 +4,19 @@ import json
 import subprocess
 import sys
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
-from roadsense.convoy.observation import layout_hash
-from roadsense.errors import InputMismatchError, RoadsenseError, UsageError
+import roadsense  # noqa: F401 - registers the environment
+from roadsense.convoy.observation import NUM_EGO, NUM_PEER, layout_hash
+from roadsense.errors import InputMismatchError, ObservationError, RoadsenseError, UsageError
+from roadsense.export.c import export_c
+from roadsense.export.network import load_network
+from roadsense.export.onnx import export_onnx
+from roadsense.export.quantised import export_fp16, export_int8
+from roadsense.policies.baselines import make_baseline
 from roadsense.policies.runtime import Policy
 from roadsense.policies.signature import Widths, weights_digest
 from roadsense.policies.weights import parameter_shapes
@@ -173,3 +180,118 @@ def test_the_runtime_needs_no_torch(run):
         "bad = {'torch', 'stable_baselines3', 'onnx', 'onnxruntime'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code, str(run[0])], check=True)
+
+
+def one_of(observations, world):
+    """One observation as the environment gives it."""
+    return {name: array[world] for name, array in observations._asdict().items()}
+
+
+FILES = [".", "policy.safetensors", "model.onnx", "model.fp16.onnx", "model.int8.onnx", "model.c"]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A run in every format that needs no GPU."""
+    folder, seen = tmp_path_factory.mktemp("package"), random_observations(2000, 5)
+    write_run(folder, random_actor())
+    export_onnx(folder)
+    export_fp16(folder)
+    export_int8(folder, seen)
+    export_c(folder)
+    return folder
+
+
+@pytest.fixture(params=FILES)
+def packaged(request, package):
+    if request.param == "model.c":
+        request.getfixturevalue("require_compilers")
+    return Policy.load(package / request.param)
+
+
+def test_one_observation_is_decided_on_as_in_a_batch(packaged):
+    seen = random_observations(30, 5)
+    together = packaged.act_many(seen)
+    for world in range(30):
+        action = packaged.act(one_of(seen, world))
+        assert action.shape == (1,) and action.dtype == np.float32
+        assert abs(action[0] - together[world]) <= 1e-6
+
+
+def test_the_environment_takes_what_it_decides(packaged, require_sumo):
+    env = gym.make("Convoy-v0", engine="native")
+    observation, _ = env.reset(seed=3)
+    packaged.begin(seed=3)
+    for _ in range(5):
+        action = packaged.act(observation)
+        assert env.action_space.contains(action)
+        observation, *_ = env.step(action)
+    env.close()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_refused_in_every_place_and_format(packaged, value):
+    seen = random_observations(NUM_EGO + NUM_PEER + 1, 3)
+    seen.peer_mask[:] = 1
+    for column in range(NUM_EGO):
+        seen.ego[column, column] = value
+    for column in range(NUM_PEER):
+        seen.peers[NUM_EGO + column, column % 3, column] = value
+    actions = packaged.act_many(seen)
+    assert np.isnan(actions[:-1]).all() and np.isfinite(actions[-1])
+    sentence = r"cannot decide on NaN or infinity \(ego: speed\); fall back on 0\.$"
+    with pytest.raises(ObservationError, match=sentence):
+        packaged.act(one_of(seen, 0))
+    with pytest.raises(ObservationError, match=r"\(peers: left\)"):
+        packaged.act(one_of(seen, NUM_EGO + 1))
+    unused = one_of(seen, NUM_EGO)
+    unused["peer_mask"] = np.zeros(3, np.int8)
+    assert np.isfinite(packaged.act(unused)).all()  # what is not read does not matter
+
+
+def test_other_parts_and_shapes_are_refused_by_name(packaged):
+    good = one_of(random_observations(1, 3), 0)
+    for changes, sentence in (
+        ({"ego": np.zeros(5)}, r"shapes \(5,\), \(3, 8\) and \(3,\); they must be \(4,\), \(rows, 8\) and \(rows,\)"),
+        ({"peers": np.zeros((2, 8))}, r"\(2, 8\) and \(3,\)"),
+        ({"peer_mask": np.zeros((3, 1))}, r"\(3, 8\) and \(3, 1\)"),
+        ({"ego": "fast"}, "holds numbers as ego, peers and peer_mask"),
+    ):
+        with pytest.raises(ObservationError, match=sentence):
+            packaged.act({**good, **changes})
+    with pytest.raises(ObservationError, match="peer_mask"):
+        packaged.act({"ego": good["ego"], "peers": good["peers"]})
+    lists = {name: array.tolist() for name, array in good.items()}
+    assert packaged.act(lists) == packaged.act(good)
+
+
+def test_no_decision_is_the_drivers_where_there_is_one_and_full_braking_where_not(tmp_path):
+    write_run(tmp_path, random_actor())
+    assert Policy.load(tmp_path).fallback == 0.0
+    write_run(tmp_path, random_actor(), control="acceleration")
+    policy = Policy.load(tmp_path)
+    assert policy.fallback == -1.0
+    with pytest.raises(ObservationError, match=r"fall back on -1\.$"):
+        policy.act({"ego": [np.nan, 0, 0, 0], "peers": np.zeros((0, 8)), "peer_mask": []})
+
+
+def test_a_baseline_decides_on_one_observation_too_unless_it_reads_the_truth():
+    observation = one_of(random_observations(1, 3), 0)
+    assert make_baseline("always_brake").act(observation) == np.ones(1)
+    with pytest.raises(UsageError, match="oracle reads the truth"):
+        make_baseline("oracle").act(observation)
+
+
+def test_a_memory_goes_on_alone_and_keeps_what_it_had_where_it_refuses(tmp_path):
+    write_run(tmp_path, random_actor(Widths(lstm=6)))
+    export_onnx(tmp_path)
+    seen, spoilt = one_of(random_observations(1, 3), 0), {"ego": [np.nan, 0, 0, 0]}
+    for policy in (Policy.load(tmp_path), Policy.load(tmp_path / "model.onnx"), load_network(tmp_path)):
+        policy.begin()
+        first, second = policy.act(seen), policy.act(seen)
+        assert first != second
+        policy.begin()
+        assert policy.act(seen) == first
+        with pytest.raises(ObservationError):
+            policy.act({**seen, **spoilt})
+        assert policy.act(seen) == second

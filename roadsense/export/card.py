@@ -1,0 +1,205 @@
+"""The page and the record that go with a policy: what it is for, what is proven of it, and where it comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from roadsense.evaluation.gates import Verdict, shipped_gates
+from roadsense.evaluation.promotion import GATES_NAME
+from roadsense.evaluation.report_text import counted, verdict_figure
+from roadsense.evaluation.report_text import plain as words
+from roadsense.export.card_evidence import TRAINING_NAME, Evidence, Judgement, read_evidence, reading
+from roadsense.export.card_figures import did, limits, most_peers, saw
+from roadsense.export.card_formats import formats, loading
+from roadsense.export.card_policy import action, inputs, purpose
+from roadsense.export.card_text import bare, bullets, code, paragraph, plain, section, table
+from roadsense.files import write_text
+from roadsense.manifest import MANIFEST_NAME
+
+CARD_NAME, METADATA_NAME = "CARD.md", "metadata.json"
+SCHEMA_VERSION = 1
+
+
+def write_card(run_dir: Path) -> Path:
+    """Writes ``CARD.md``: what a reader must know of a policy who has only this page.
+
+    It is made of the run's own files. What the run lacks, or what is of other weights, is said to be missing. The same
+    files give the same bytes.
+
+    Args:
+        run_dir: the run folder, with at least its policy.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RoadsenseError: there is no policy, a file is damaged, or the page cannot be written.
+        InputMismatchError: the policy reads another layout of observations.
+    """
+    evidence = read_evidence(run_dir)
+    signature = evidence.signature
+    parts = [
+        f"# {plain(evidence.name)}", *_verdict(evidence), purpose(signature), inputs(signature), action(signature, evidence.fallback),
+        saw(evidence), did(evidence), limits(evidence), formats(evidence), loading(evidence), _origin(evidence),
+    ]  # fmt: skip
+    write_text(run_dir / CARD_NAME, "\n\n".join(parts) + "\n")
+    return run_dir / CARD_NAME
+
+
+def write_metadata(run_dir: Path) -> Path:
+    """Writes ``metadata.json``: where a policy comes from and what was found of it, for programs.
+
+    Keys are sorted and there is no date; what the run does not tell is null, or ``"not judged"``.
+
+    Args:
+        run_dir: the run folder, with at least its policy.
+
+    Returns:
+        The path of the record.
+
+    Raises:
+        RoadsenseError: as :func:`write_card`.
+        InputMismatchError: as :func:`write_card`.
+    """
+    text = json.dumps(_metadata(read_evidence(run_dir)), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_text(run_dir / METADATA_NAME, text + "\n")
+    return run_dir / METADATA_NAME
+
+
+# ---- the verdict -----------------------------------------------------------------------------------------------------
+
+
+def _verdict(evidence: Evidence) -> list[str]:
+    """The first lines of the page."""
+    found = evidence.judgement
+    with reading(evidence.run / GATES_NAME):
+        return [_word(found), *_remarks(found), *_failures(found), *_others(evidence)]
+
+
+def _word(found: Judgement) -> str:
+    total = len(found.verdicts)
+    if not total:
+        return paragraph("**not judged**: no gate was asked about this policy. Treat it as one that was rejected.")
+    by = f"(gates {code(found.gates['name'])}, version {found.gates['version']})"
+    passed = f"{total - len(found.failed)} of {counted(total, 'gate')} passed"
+    if found.word == "not judged":
+        return paragraph(f"**not judged**: {passed} {by}, but it is not sure that this verdict is of these weights.")
+    if found.word == "rejected":
+        failed = f", {len(found.failed)} failed" if found.failed else ", and the verdict says no"
+        return paragraph(f"**REJECTED: {passed}{failed}** {by}. Do not use this policy but for research.")
+    return paragraph(f"**accepted: {passed}** {by}. That is a result of simulation and no permission to drive.")
+
+
+def _remarks(found: Judgement) -> list[str]:
+    said = [f"{doubt}; judge the run again." for doubt in found.doubts]
+    if found.verdicts and not shipped_gates(found.gates):
+        said.append("The gates are not those that this version ships under that name.")
+    most = (found.gates.get("config") or {}).get("episodes_per_bucket")
+    if most is not None:
+        said.append(f"At most {counted(most, 'episode')} of each bucket were played, not all that the suites state.")
+    return [bullets(said)] if said else []
+
+
+def _failures(found: Judgement) -> list[str]:
+    return ["Failed:", bullets([_failure(one) for one in found.failed])] if found.failed else []
+
+
+def _failure(one: Verdict) -> str:
+    """A gate in words: its figure and value, what was asked, and why that is not it."""
+    n = "" if one.n is None else f", n {one.n:,}"
+    figure = f"{plain(words(one.figure))} {bare(verdict_figure(one.model_dump()))}{n}"
+    asked = bare(plain(words(one.bound)))
+    why = f" ({bare(plain(words(one.why)))})" if one.why else ""
+    return f"**{plain(one.group)}: {plain(one.name)}**: {figure}; asked: {asked}{why}."
+
+
+def _others(evidence: Evidence) -> list[str]:
+    if not evidence.others:
+        return []
+    return [paragraph(f"Of other weights or another dataset, and left out: {', '.join(map(code, evidence.others))}.")]
+
+
+# ---- where it comes from ---------------------------------------------------------------------------------------------
+
+
+def _origin(evidence: Evidence) -> str:
+    found = _metadata(evidence)
+    rows = [("weights", code(evidence.signature.weights_digest)), ("layout", code(evidence.signature.layout_hash))]
+    for part in ("trained", "judged"):
+        for one in found["made_with"][part] or [None]:
+            dirty = " with uncommitted changes" if one and one["git_dirty"] else ""
+            rows.append((part, f"commit {code(one['git_commit'])}{dirty}" if one else "not recorded"))
+    told = paragraph(f"{code(METADATA_NAME)} has this and more for programs. All digests are SHA-256.")
+    return section("Where it comes from", table(("What", "Is"), rows), told)
+
+
+def _metadata(evidence: Evidence) -> dict[str, Any]:
+    signature, judged = evidence.signature, evidence.judgement
+    low, high = signature.bounds
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": evidence.name,
+        "policy": {
+            "weights_digest": signature.weights_digest, "layout_hash": signature.layout_hash,
+            "control": signature.control, "low": low, "high": high, "dead_band": signature.dead_band,
+            "fallback": evidence.fallback, "messages_per_peer": signature.messages_per_peer,
+            "widths": dataclasses.asdict(signature.widths),
+        },
+        "training": _training(evidence),
+        "dataset": _dataset(evidence),
+        "radio": {
+            "name": evidence.radio or None, "emulator_params_hash": evidence.manifest.get("emulator_params_hash"),
+        },
+        "made_with": {
+            "trained": [_made(one) for one in _parts(evidence)] or None,
+            "judged": [_made(judged.environment)] if judged.environment else None,
+        },
+        "gates": {
+            "verdict": judged.word, "doubts": judged.doubts, "gates": len(judged.verdicts) or None,
+            "failed": [f"{one.group}: {one.name}" for one in judged.failed] if judged.verdicts else None,
+            **{key: judged.gates.get(key) for key in ("name", "version", "digest")},
+        },
+        "formats": {
+            one.name: {"passed": False, "why": one.why} if one.why
+            else {"passed": True, **{key: one.facts.get(key) for key in ("file", "digest", "largest", "bound")},
+                  "closed_loop_passed": (one.facts.get("closed_loop") or {}).get("passed")}
+            for one in evidence.formats
+        },
+    }  # fmt: skip
+
+
+def _training(evidence: Evidence) -> dict[str, Any] | None:
+    if not evidence.training:
+        return None
+    with reading(evidence.run / TRAINING_NAME):
+        config = evidence.config
+        own = {key: config[key] for key in ("seed", "algorithm")}
+        asked = {key: config.get(key) for key in ("emulator_params", "further_radios")}
+        found = {key: evidence.training.get(key) for key in ("timesteps", "finished", "dataset_digest", "radio_digest")}
+        return {**own, **asked, **found, "kept_after_timesteps": (evidence.training.get("best") or {}).get("timesteps")}
+
+
+def _dataset(evidence: Evidence) -> dict[str, Any] | None:
+    manifest = evidence.manifest
+    if not manifest:
+        return None
+    with reading(evidence.run / MANIFEST_NAME):
+        return {
+            "id": manifest["dataset_id"], "digest": manifest["content_digest"], "seed": manifest.get("seed"),
+            "base_scenarios": manifest.get("base_scenarios"), "most_peers_in_training": most_peers(evidence),
+            "base_scenario_hash": manifest.get("base_scenario_hash"), "git_commit": manifest.get("git_commit"),
+        }  # fmt: skip
+
+
+def _parts(evidence: Evidence) -> Iterator[dict[str, Any]]:
+    """What each part of the training was made with; a training that was stopped has several."""
+    with reading(evidence.run / TRAINING_NAME):
+        yield from evidence.training.get("made_with") or []
+
+
+def _made(part: dict[str, Any]) -> dict[str, Any]:
+    return {key: part.get(key) for key in ("from_step", "git_commit", "git_dirty", "versions") if key in part}

@@ -1,0 +1,188 @@
+"""Sections of a card on the formats: how far each is from the network, how fast, and how it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from roadsense.evaluation.report_text import counted
+from roadsense.export.card_evidence import Evidence, FormatState, reading
+from roadsense.export.card_text import block, bullets, code, figure, paragraph, plain, section, table
+from roadsense.export.formats import PARITY_NAME
+from roadsense.export.latency import LATENCY_NAME
+from roadsense.policies.c_source import HEADER_NAME, SOURCE_NAME
+from roadsense.policies.signature import WEIGHTS_NAME, Signature
+
+NETWORK_FORMAT, C_FORMAT = "safetensors", "c"
+PEERS = 5
+"""Heard by the decision whose time is shown."""
+_SHORT = 12
+_TYPES = {"float32": "np.float32", "int8": "np.int8"}
+
+
+def formats(evidence: Evidence) -> str:
+    """What there is, and what there is not and why."""
+    parts = []
+    with reading(evidence.run / PARITY_NAME):
+        rows = [_row(evidence, one) for one in evidence.formats if not one.why]
+        compared = [f"{code(one.name)}: {_closed_loop(one.facts)}." for one in evidence.formats if not one.why]
+    heads = ("Format", "File", "SHA-256", "Largest difference", "Bound", "n", "Same side of the dead band",
+             f"p50 / p99 [µs], {PEERS} peers")  # fmt: skip
+    if rows:
+        parts += [
+            paragraph(
+                "Compared with the network on n recorded decisions, the largest difference of an action also on made-up sets"
+                " of every size and on values at their bounds. Times are of one decision alone."
+            ),
+            table(heads, rows),
+            _machine(evidence),
+            "Played on the same episodes as the network:",
+            bullets(compared),
+        ]
+    missing = [f"{code(one.name)}: {plain(one.why)}." for one in evidence.formats if one.why]
+    return section(
+        "Formats", *parts, *(["Not to be had in this run:" if rows else "", bullets(missing)] * bool(missing))
+    )
+
+
+def _row(evidence: Evidence, one: FormatState) -> tuple[object, ...]:
+    facts = one.facts
+    agreed = 100.0 * facts["brake_agreement"]
+    return (
+        code(one.name), code(facts["file"]), code(facts["digest"][:_SHORT]), figure(facts["largest"]),
+        figure(facts["bound"]), f"{facts['observations']:,}", f"{agreed:.6g} %", _time(evidence, one),
+    )  # fmt: skip
+
+
+def _time(evidence: Evidence, one: FormatState) -> str:
+    """Only of the very file."""
+    with reading(evidence.run / LATENCY_NAME):
+        found: Mapping[str, Any] = (evidence.latency.get("formats") or {}).get(one.name) or {}
+        if not found.get("measured") or found.get("digest") != one.facts["digest"]:
+            return "not measured"
+        taken = found["alone_by_peers"][str(PEERS)]
+        return f"{figure(taken['p50'])} / {figure(taken['p99'])}"
+
+
+def _machine(evidence: Evidence) -> str:
+    if not evidence.latency:
+        return f"How long a decision takes was not measured (no {LATENCY_NAME})."
+    with reading(evidence.run / LATENCY_NAME):
+        found = evidence.latency
+        core = "" if found.get("core") is None else f" {counted(found['threads'], 'thread')} on one core of"
+        return paragraph(
+            f"Times: {found['decisions']:,} decisions each,{core} {plain(found['device'])}"
+            f" ({plain(found['environment']['platform'])}). On another machine, above all on a board, they are others."
+        )
+
+
+def _closed_loop(facts: Mapping[str, Any]) -> str:
+    found = facts.get("closed_loop")
+    if not found:
+        return "not played"
+    if found.get("available") is False:
+        return f"not played, {plain(found.get('why'))}"
+    gates = found["gates"]
+    told = []
+    for radio, of in found["radios"].items():
+        hits, brakes = of["collisions_in_hazards"], of["false_brakes_per_calm_km"]
+        told.append(
+            f"under {code(radio)} {hits['format']:,} collisions in {hits['n']:,} hazards (network {hits['network']:,}) and"
+            f" {figure(brakes['format'])} false brakes per calm km (network {figure(brakes['network'])})"
+        )
+    word = "drives as the network" if found["passed"] is True else f"**drives otherwise**: {plain(found.get('why'))}"
+    return (
+        f"{word} in {found['episodes']:,} episodes of {code(found['suite']['name'])}: {'; '.join(told)}; of the {gates['asked']} gates"
+        f" of that suite it passes {gates['passed']}, the network {gates['passed_by_network']}"
+    )
+
+
+# ---- how it is loaded ------------------------------------------------------------------------------------------------
+
+
+def loading(evidence: Evidence) -> str:
+    """Code for every format that the run has."""
+    signature = evidence.signature
+    proven = {one.name: str(one.facts["file"]) for one in evidence.formats if not one.why}
+    files = {NETWORK_FORMAT: ".", **{name: file for name, file in proven.items() if name != NETWORK_FORMAT}}
+    parts = [
+        paragraph("Paths are from the folder of this page. One observation, as an example that nobody is heard in:"),
+        block("python", _observation(signature)),
+        paragraph("With this library, take one of these lines (none needs torch):"),
+        block("python", "\n".join(
+            ["from roadsense.policies.runtime import Policy", "", *(_load(name, file) for name, file in files.items())]
+        )),
+        paragraph("and decide:"),
+        block("python", _decide(signature)),
+    ]  # fmt: skip
+    models = [file for file in proven.values() if file.endswith(".onnx")]
+    if models:
+        parts += _plain_onnx(signature, evidence.fallback, models)
+    if C_FORMAT in proven:
+        parts += _c(evidence.fallback)
+    return section("How to load it", *parts)
+
+
+def _observation(signature: Signature) -> str:
+    arrays = [one for one in signature.document()["inputs"] if one["name"] in ("ego", "peers", "peer_mask")]
+    lines = []
+    for one in arrays:
+        shape = ", ".join("16" if size == "rows" else str(size) for size in one["shape"][1:])
+        comma = "," if len(one["shape"]) == 2 else ""
+        lines.append(f'    "{one["name"]}": np.zeros(({shape}{comma}), {_TYPES[one["dtype"]]}),')
+    return "\n".join(["import numpy as np", "", "observation = {", *lines, "}"])
+
+
+def _load(name: str, file: str) -> str:
+    told = f"{WEIGHTS_NAME} of this folder" if name == NETWORK_FORMAT else name
+    return f'policy = Policy.load("{file}")  # {told}'
+
+
+def _decide(signature: Signature) -> str:
+    begin = ["policy.begin()  # once a drive"] if signature.widths.lstm else []
+    return "\n".join([
+        "from roadsense.errors import ObservationError", "", *begin, "try:", "    action = policy.act(observation)",
+        "except ObservationError:  # something is no number", "    action = np.array([policy.fallback], np.float32)",
+    ])  # fmt: skip
+
+
+def _plain_onnx(signature: Signature, fallback: float, models: list[str]) -> list[str]:
+    """Without this library; names and shapes are the signature's."""
+    states = [one for one in signature.document()["inputs"] if one["name"] in ("hidden", "cell")]
+    outputs = [one["name"] for one in signature.document()["outputs"]]
+    lines = ["import onnxruntime", "", f'session = onnxruntime.InferenceSession("{models[0]}")']
+    lines.append("inputs = {name: array[None] for name, array in observation.items()}  # a batch of one")
+    for one in states:
+        lines.append(
+            f'inputs["{one["name"]}"] = np.zeros((1, {one["shape"][-1]}), np.float32)  # then next_{one["name"]}'
+        )
+    lines += [
+        f"action, *memory = session.run({outputs}, inputs)".replace("'", '"'),
+        "if not all(np.isfinite(array).all() for array in inputs.values()):",
+        f"    action[:] = {fallback:g}  # there is no decision",
+    ]
+    others = f" (or {', '.join(map(code, models[1:]))}, with the same inputs and outputs)" if models[1:] else ""
+    return [
+        paragraph(f"With ONNX Runtime alone, {code(models[0])}{others}; unused rows must hold zeros:"),
+        block("python", "\n".join(lines)),
+    ]
+
+
+def _c(fallback: float) -> list[str]:
+    return [
+        paragraph(f"In C99, {code(HEADER_NAME)} and {code(SOURCE_NAME)}, which need nothing but a compiler:"),
+        block("c", f"""
+            #include "{HEADER_NAME}"
+
+            float decide(const float ego[ROADSENSE_NUM_EGO], const float *peers, const signed char *mask, int rows)
+            {{
+                float action = roadsense_act(ego, peers, mask, rows);
+                return action == ROADSENSE_REFUSED ? {fallback:.1f}f : action;
+            }}
+        """),
+        paragraph(
+            "For an ESP32, `examples/esp32` of this library has the rest: it reads the messages, keeps the table of"
+            " peers, builds the observation and calls this. It is for policies that brake beside a driver, and its README"
+            " says what of it is proven and what is not."
+        ),
+    ]  # fmt: skip
