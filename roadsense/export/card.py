@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from roadsense.evaluation.promotion import GATES_NAME
 from roadsense.evaluation.report_text import counted, verdict_figure
 from roadsense.evaluation.report_text import plain as words
 from roadsense.export.card_evidence import TRAINING_NAME, Evidence, Judgement, read_evidence, reading
-from roadsense.export.card_figures import did, limits, most_peers, saw
+from roadsense.export.card_figures import did, limits
 from roadsense.export.card_formats import formats, loading
 from roadsense.export.card_policy import action, inputs, purpose
 from roadsense.export.card_text import bare, bullets, code, paragraph, plain, section, table
+from roadsense.export.card_training import most_peers, saw
 from roadsense.files import write_text
 from roadsense.manifest import MANIFEST_NAME
 
@@ -43,8 +44,9 @@ def write_card(run_dir: Path) -> Path:
     evidence = read_evidence(run_dir)
     signature = evidence.signature
     parts = [
-        f"# {plain(evidence.name)}", *_verdict(evidence), purpose(signature), inputs(signature), action(signature, evidence.fallback),
-        saw(evidence), did(evidence), limits(evidence), formats(evidence), loading(evidence), _origin(evidence),
+        f"# Policy {code(evidence.name)}", *_verdict(evidence), purpose(signature), inputs(signature),
+        action(signature, evidence.fallback), saw(evidence), did(evidence), limits(evidence), formats(evidence),
+        loading(evidence), _origin(evidence),
     ]  # fmt: skip
     write_text(run_dir / CARD_NAME, "\n\n".join(parts) + "\n")
     return run_dir / CARD_NAME
@@ -65,7 +67,9 @@ def write_metadata(run_dir: Path) -> Path:
         RoadsenseError: as :func:`write_card`.
         InputMismatchError: as :func:`write_card`.
     """
-    text = json.dumps(_metadata(read_evidence(run_dir)), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    document = _metadata(read_evidence(run_dir))
+    with reading(run_dir):
+        text = json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     write_text(run_dir / METADATA_NAME, text + "\n")
     return run_dir / METADATA_NAME
 
@@ -109,12 +113,15 @@ def _failures(found: Judgement) -> list[str]:
 
 
 def _failure(one: Verdict) -> str:
-    """A gate in words: its figure and value, what was asked, and why that is not it."""
-    n = "" if one.n is None else f", n {one.n:,}"
-    figure = f"{plain(words(one.figure))} {bare(verdict_figure(one.model_dump()))}{n}"
-    asked = bare(plain(words(one.bound)))
-    why = f" ({bare(plain(words(one.why)))})" if one.why else ""
-    return f"**{plain(one.group)}: {plain(one.name)}**: {figure}; asked: {asked}{why}."
+    """A gate in words: its value, what was asked, and why that is not it."""
+    # the name says what a summary's figure is; what is no key of one is said in words already
+    about = "" if re.fullmatch(r"\w+(\.\w+)+", one.figure) else f"{plain(one.figure.partition(' (')[0])} "
+    n = "" if one.n is None else f" (n {one.n:,})"
+    why = (
+        "" if not one.why or re.fullmatch(r"\S+ is (above|below) \S+", one.why) else f": {bare(plain(words(one.why)))}"
+    )
+    value, asked = bare(verdict_figure(one.model_dump())), bare(plain(words(one.bound)))
+    return f"**{plain(one.group)}: {plain(one.name)}**: {about}{value}{n}, where {asked} was asked{why}."
 
 
 def _others(evidence: Evidence) -> list[str]:
@@ -131,10 +138,15 @@ def _origin(evidence: Evidence) -> str:
     rows = [("weights", code(evidence.signature.weights_digest)), ("layout", code(evidence.signature.layout_hash))]
     for part in ("trained", "judged"):
         for one in found["made_with"][part] or [None]:
-            dirty = " with uncommitted changes" if one and one["git_dirty"] else ""
-            rows.append((part, f"commit {code(one['git_commit'])}{dirty}" if one else "not recorded"))
+            rows.append((part, _stated(one) if one else "not recorded"))
     told = paragraph(f"{code(METADATA_NAME)} has this and more for programs. All digests are SHA-256.")
     return section("Where it comes from", table(("What", "Is"), rows), told)
+
+
+def _stated(part: dict[str, Any]) -> str:
+    version = (part.get("versions") or {}).get("roadsense", "of an unknown version")
+    changed = ", with uncommitted changes" if part.get("git_dirty") else ""
+    return f"roadsense {plain(version)}, commit {code(part.get('git_commit', 'unknown'))}{changed}"
 
 
 def _metadata(evidence: Evidence) -> dict[str, Any]:
@@ -151,11 +163,8 @@ def _metadata(evidence: Evidence) -> dict[str, Any]:
         },
         "training": _training(evidence),
         "dataset": _dataset(evidence),
-        "radio": {
-            "name": evidence.radio or None, "emulator_params_hash": evidence.manifest.get("emulator_params_hash"),
-        },
         "made_with": {
-            "trained": [_made(one) for one in _parts(evidence)] or None,
+            "trained": _trained(evidence) or None,
             "judged": [_made(judged.environment)] if judged.environment else None,
         },
         "gates": {
@@ -164,7 +173,7 @@ def _metadata(evidence: Evidence) -> dict[str, Any]:
             **{key: judged.gates.get(key) for key in ("name", "version", "digest")},
         },
         "formats": {
-            one.name: {"passed": False, "why": one.why} if one.why
+            one.name: {"passed": False if one.facts.get("passed") is False else None, "why": one.why} if one.why
             else {"passed": True, **{key: one.facts.get(key) for key in ("file", "digest", "largest", "bound")},
                   "closed_loop_passed": (one.facts.get("closed_loop") or {}).get("passed")}
             for one in evidence.formats
@@ -192,13 +201,14 @@ def _dataset(evidence: Evidence) -> dict[str, Any] | None:
             "id": manifest["dataset_id"], "digest": manifest["content_digest"], "seed": manifest.get("seed"),
             "base_scenarios": manifest.get("base_scenarios"), "most_peers_in_training": most_peers(evidence),
             "base_scenario_hash": manifest.get("base_scenario_hash"), "git_commit": manifest.get("git_commit"),
+            "emulator_params_hash": manifest.get("emulator_params_hash"), "radio": evidence.radio or None,
         }  # fmt: skip
 
 
-def _parts(evidence: Evidence) -> Iterator[dict[str, Any]]:
+def _trained(evidence: Evidence) -> list[dict[str, Any]]:
     """What each part of the training was made with; a training that was stopped has several."""
     with reading(evidence.run / TRAINING_NAME):
-        yield from evidence.training.get("made_with") or []
+        return [_made(one) for one in evidence.training.get("made_with") or []]
 
 
 def _made(part: dict[str, Any]) -> dict[str, Any]:

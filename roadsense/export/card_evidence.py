@@ -35,7 +35,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except RoadsenseError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration) as error:
         raise RoadsenseError(
             f"{path}: does not hold what a file of that name should ({type(error).__name__}: {error}); restore it, or"
             " make it again."
@@ -81,8 +81,12 @@ class Evidence:
     fallback: float
     """What to do where there is no decision."""
     training: dict[str, Any]
+    config: dict[str, Any]
+    """Of the training."""
     manifest: dict[str, Any]
     """Of the dataset that it was trained on."""
+    radio: str
+    """Name of the dataset's radio, from the evaluation on that dataset; empty where nothing tells."""
     metrics: dict[str, Any]
     latency: dict[str, Any]
     suites: dict[str, SuiteResult]
@@ -96,18 +100,9 @@ class Evidence:
         """That of the run when it was evaluated, else its folder's."""
         return str(self.metrics.get("run_id") or self.run.resolve().name)
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """Of the training."""
-        return dict(self.training.get("config") or {})
-
-    @property
-    def radio(self) -> str:
-        """Name of the dataset's radio, from the evaluation on that dataset; empty where nothing tells."""
-        played = self.metrics.get("evaluation") or {}
-        same = bool(self.manifest) and played.get("dataset_digest") == self.manifest.get("content_digest")
-        radios = list(played.get("radios") or {})
-        return radios[0] if same and len(radios) == 1 and (played.get("config") or {}).get("radio") is None else ""
+    def lacks(self, name: str) -> str:
+        """Why nothing is said of what a file would tell, in a clause."""
+        return f"{name} is of other weights or another dataset" if name in self.others else f"no {name}"
 
 
 def read_evidence(run: Path) -> Evidence:
@@ -136,6 +131,9 @@ def read_evidence(run: Path) -> Evidence:
     with reading(run / METRICS_NAME):
         played = metrics["evaluation"]["policies"][metrics["policy"]] if metrics else {}
         metrics = own(METRICS_NAME, metrics, played.get("weights_digest"))
+        radio = _radio(metrics.get("evaluation") or {}, manifest)
+    with reading(run / TRAINING_NAME):
+        config = dict(training.get("config") or {})
     suites, every = {}, _suites(run)
     for stem, suite in every.items():
         with reading(run / SUITES_NAME / f"{stem}.json"):
@@ -143,9 +141,15 @@ def read_evidence(run: Path) -> Evidence:
                 suites[stem] = suite
     judgement = _judgement(run, every, signature)
     return Evidence(
-        run=run, signature=signature, fallback=policy.fallback, training=training, manifest=manifest, metrics=metrics,
+        run=run, signature=signature, fallback=policy.fallback, training=training, config=config, manifest=manifest, radio=radio, metrics=metrics,
         latency=records[LATENCY_NAME], suites=suites, judgement=judgement, formats=_formats(run), others=others,
     )  # fmt: skip
+
+
+def _radio(played: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    same = bool(manifest) and played.get("dataset_digest") == manifest.get("content_digest")
+    radios = list(played.get("radios") or {})
+    return radios[0] if same and len(radios) == 1 and played["config"].get("radio") is None else ""
 
 
 def _suites(run: Path) -> dict[str, SuiteResult]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from roadsense.evaluation.report_text import counted
 from roadsense.export.card_evidence import Evidence, FormatState, reading
-from roadsense.export.card_text import block, bullets, code, figure, paragraph, plain, section, table
+from roadsense.export.card_text import block, bullets, code, figure, interval, paragraph, plain, section, table
 from roadsense.export.formats import PARITY_NAME
 from roadsense.export.latency import LATENCY_NAME
 from roadsense.policies.c_source import HEADER_NAME, SOURCE_NAME
@@ -16,42 +16,52 @@ from roadsense.policies.signature import WEIGHTS_NAME, Signature
 NETWORK_FORMAT, C_FORMAT = "safetensors", "c"
 PEERS = 5
 """Heard by the decision whose time is shown."""
+_NEEDS = {
+    NETWORK_FORMAT: f": {WEIGHTS_NAME} of this folder",
+    C_FORMAT: ": compiled on the spot",
+    "tensorrt": ": on the GPU it was built on",
+}
 _SHORT = 12
 _TYPES = {"float32": "np.float32", "int8": "np.int8"}
 
 
 def formats(evidence: Evidence) -> str:
     """What there is, and what there is not and why."""
-    parts = []
-    with reading(evidence.run / PARITY_NAME):
-        rows = [_row(evidence, one) for one in evidence.formats if not one.why]
-        compared = [f"{code(one.name)}: {_closed_loop(one.facts)}." for one in evidence.formats if not one.why]
-    heads = ("Format", "File", "SHA-256", "Largest difference", "Bound", "n", "Same side of the dead band",
-             f"p50 / p99 [µs], {PEERS} peers")  # fmt: skip
-    if rows:
-        parts += [
-            paragraph(
-                "Compared with the network on n recorded decisions, the largest difference of an action also on made-up sets"
-                " of every size and on values at their bounds. Times are of one decision alone."
-            ),
-            table(heads, rows),
-            _machine(evidence),
-            "Played on the same episodes as the network:",
-            bullets(compared),
-        ]
+    there, parts = [one for one in evidence.formats if not one.why], []
+    if there:
+        with reading(evidence.run / PARITY_NAME):
+            parts += [_compared(evidence, there), _machine(evidence), *_played(there)]
     missing = [f"{code(one.name)}: {plain(one.why)}." for one in evidence.formats if one.why]
-    return section(
-        "Formats", *parts, *(["Not to be had in this run:" if rows else "", bullets(missing)] * bool(missing))
+    if missing:
+        parts += ["Not to be loaded, or not there:", bullets(missing)]
+    return section("Formats", *parts)
+
+
+def _compared(evidence: Evidence, there: list[FormatState]) -> str:
+    note = paragraph(
+        "Each was compared with the network on n recorded decisions; the largest difference of an action is also over"
+        " made-up sets of every size and values at their bounds. Times are of one decision alone."
     )
+    heads = ("Format", "File", "SHA-256", "Largest difference", "Bound", "n", "Same side of the dead band",
+             "Drives as the network", f"p50 / p99 [µs], {PEERS} peers")  # fmt: skip
+    return f"{note}\n\n{table(heads, [_row(evidence, one) for one in there])}"
 
 
 def _row(evidence: Evidence, one: FormatState) -> tuple[object, ...]:
     facts = one.facts
-    agreed = 100.0 * facts["brake_agreement"]
+    least = f" (at least {100.0 * facts['least_agreement']:g} %)" if facts.get("least_agreement") else ""
     return (
         code(one.name), code(facts["file"]), code(facts["digest"][:_SHORT]), figure(facts["largest"]),
-        figure(facts["bound"]), f"{facts['observations']:,}", f"{agreed:.6g} %", _time(evidence, one),
+        figure(facts["bound"]), f"{facts['observations']:,}", f"{100.0 * facts['brake_agreement']:.6g} %{least}",
+        _drives(one), _time(evidence, one),
     )  # fmt: skip
+
+
+def _drives(one: FormatState) -> str:
+    found = one.facts.get("closed_loop") or {}
+    if "passed" not in found:
+        return "not played"
+    return "yes" if found["passed"] is True else "**no**"
 
 
 def _time(evidence: Evidence, one: FormatState) -> str:
@@ -76,25 +86,29 @@ def _machine(evidence: Evidence) -> str:
         )
 
 
-def _closed_loop(facts: Mapping[str, Any]) -> str:
-    found = facts.get("closed_loop")
-    if not found:
-        return "not played"
-    if found.get("available") is False:
-        return f"not played, {plain(found.get('why'))}"
-    gates = found["gates"]
-    told = []
-    for radio, of in found["radios"].items():
-        hits, brakes = of["collisions_in_hazards"], of["false_brakes_per_calm_km"]
-        told.append(
-            f"under {code(radio)} {hits['format']:,} collisions in {hits['n']:,} hazards (network {hits['network']:,}) and"
-            f" {figure(brakes['format'])} false brakes per calm km (network {figure(brakes['network'])})"
-        )
-    word = "drives as the network" if found["passed"] is True else f"**drives otherwise**: {plain(found.get('why'))}"
-    return (
-        f"{word} in {found['episodes']:,} episodes of {code(found['suite']['name'])}: {'; '.join(told)}; of the {gates['asked']} gates"
-        f" of that suite it passes {gates['passed']}, the network {gates['passed_by_network']}"
+def _played(there: list[FormatState]) -> list[str]:
+    """What every format did on the same episodes as the network."""
+    rows, said = [], []
+    for one in there:
+        found = one.facts.get("closed_loop") or {}
+        if found.get("why"):
+            said.append(f"{code(one.name)}: {plain(found['why'])}.")
+        for radio, of in (found.get("radios") or {}).items():
+            hits, brakes = of["collisions_in_hazards"], of["false_brakes_per_calm_km"]
+            rows.append((
+                code(one.name), code(radio), f"{hits['format']:,} / {hits['network']:,} of {hits['n']:,}",
+                interval(hits, " %", 100.0), f"{figure(brakes['format'])} / {figure(brakes['network'])}",
+                interval(brakes), f"{found['gates']['passed']} / {found['gates']['passed_by_network']}"
+                f" of {found['gates']['asked']}",
+            ))  # fmt: skip
+    heads = ("Format", "Radio", "Collisions in hazards", "Difference", "False brakes per calm km", "Difference",
+             "Gates passed")  # fmt: skip
+    suites = dict.fromkeys(one.facts["closed_loop"]["suite"]["name"] for one in there if _drives(one) != "not played")
+    note = paragraph(
+        f"Played on the episodes of the suite {' and '.join(map(code, suites))}, format / network; of the difference"
+        " between the two the 95 % interval is shown:"
     )
+    return [*([note, table(heads, rows)] if rows else []), *([bullets(said)] if said else [])]
 
 
 # ---- how it is loaded ------------------------------------------------------------------------------------------------
@@ -108,11 +122,11 @@ def loading(evidence: Evidence) -> str:
     parts = [
         paragraph("Paths are from the folder of this page. One observation, as an example that nobody is heard in:"),
         block("python", _observation(signature)),
-        paragraph("With this library, take one of these lines (none needs torch):"),
+        paragraph("With this library, one of these lines (none needs torch):"),
         block("python", "\n".join(
             ["from roadsense.policies.runtime import Policy", "", *(_load(name, file) for name, file in files.items())]
         )),
-        paragraph("and decide:"),
+        paragraph("and then, for every observation:"),
         block("python", _decide(signature)),
     ]  # fmt: skip
     models = [file for file in proven.values() if file.endswith(".onnx")]
@@ -134,8 +148,7 @@ def _observation(signature: Signature) -> str:
 
 
 def _load(name: str, file: str) -> str:
-    told = f"{WEIGHTS_NAME} of this folder" if name == NETWORK_FORMAT else name
-    return f'policy = Policy.load("{file}")  # {told}'
+    return f'policy = Policy.load("{file}")  # {name}{_NEEDS.get(name, "")}'
 
 
 def _decide(signature: Signature) -> str:
@@ -150,7 +163,11 @@ def _plain_onnx(signature: Signature, fallback: float, models: list[str]) -> lis
     """Without this library; names and shapes are the signature's."""
     states = [one for one in signature.document()["inputs"] if one["name"] in ("hidden", "cell")]
     outputs = [one["name"] for one in signature.document()["outputs"]]
-    lines = ["import onnxruntime", "", f'session = onnxruntime.InferenceSession("{models[0]}")']
+    lines = [
+        "import onnxruntime",
+        "",
+        f'session = onnxruntime.InferenceSession("{models[0]}", providers=["CPUExecutionProvider"])',
+    ]
     lines.append("inputs = {name: array[None] for name, array in observation.items()}  # a batch of one")
     for one in states:
         lines.append(
@@ -182,7 +199,7 @@ def _c(fallback: float) -> list[str]:
         """),
         paragraph(
             "For an ESP32, `examples/esp32` of this library has the rest: it reads the messages, keeps the table of"
-            " peers, builds the observation and calls this. It is for policies that brake beside a driver, and its README"
+            " peers, builds the observation and calls this. It is for policies that brake beside a driver; its README"
             " says what of it is proven and what is not."
         ),
     ]  # fmt: skip

@@ -16,11 +16,13 @@ _FOR = {
     "acceleration": "It is for research: it sets the acceleration of a car that follows others in a convoy, alone and"
     " without a driver, from what those cars broadcast over ESP-NOW ten times a second.",
 }
+_NEVER = (
+    "**It is never the sole safety system.** It sees nothing and knows only what it is told by radio, as far as that"
+    " arrives; it replaces neither a driver who looks nor an emergency brake that sees."
+)
 _NOT_FOR = (
-    "**It is never the sole safety system.** It knows only what it is told by radio: without messages it is blind, and"
-    " it replaces neither the driver nor an emergency brake that sees.",
     "Cars that do not transmit, pedestrians, cyclists, things on the road: it does not know that they are there.",
-    "Cut-ins, lane changes, overtaking, junctions, crossing and oncoming traffic: none of them was trained or tested.",
+    "Cut-ins, lane changes, overtaking, crossing and oncoming traffic: none of them was trained or tested.",
     "Steering, and keeping a car at a standstill: it only ever asks for acceleration or braking.",
     "A channel on which anybody may send: messages are neither encrypted nor signed and their authenticity is not"
     " checked, so whoever can send can make the car brake, or claim that nobody brakes.",
@@ -29,7 +31,9 @@ _NOT_FOR = (
 
 def purpose(signature: Signature) -> str:
     """What it is for and what not."""
-    return section("What it is for", paragraph(_FOR[signature.control]), "It is **not** for:", bullets(_NOT_FOR))
+    return section(
+        "What it is for", paragraph(_FOR[signature.control]), paragraph(_NEVER), "It is **not** for:", bullets(_NOT_FOR)
+    )
 
 
 def inputs(signature: Signature) -> str:
@@ -74,8 +78,8 @@ def action(signature: Signature, fallback: float) -> str:
     told = f"One number from {low} to {high}, the same for the same observation ({code(about['decoding'])})."
     if signature.control == "brake":
         meaning = [
-            f"Below the dead band of {band} it asks for nothing, and the driver is left alone. From there on it asks for a"
-            f" deceleration of {full} m/s² times the action; the harder of this and the driver's own braking counts.",
+            f"Below the dead band of {band} it asks for nothing, and the driver is left alone. From there on it asks"
+            f" for a deceleration of {full} m/s² times the action; the harder of this and the driver's own braking counts.",
             "A request holds no car at a standstill. The simulation holds one that was braked below"
             f" {HOLD_BELOW_MPS:g} m/s while its driver looks away; a car must do that by itself.",
         ]

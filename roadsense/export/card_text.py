@@ -38,12 +38,23 @@ def share(of: Mapping[str, Any]) -> str:
     """``k of n [low, high %]``."""
     if not of["n"]:
         return "– (n 0)"
-    return f"{of['count']:,} of {of['n']:,} [{figure(100.0 * of['low'])}, {figure(100.0 * of['high'])} %]"
+    return f"{of['count']:,} of {of['n']:,} {interval(of, ' %', 100.0)}"
 
 
 def ratio(of: Mapping[str, Any]) -> str:
     """``value [low, high] (n)``."""
     return f"{bare(bounded(of))} (n {of['n']:,})"
+
+
+def interval(of: Mapping[str, Any], unit: str = "", scale: float = 1.0) -> str:
+    """``[low, high unit]``."""
+    low, high = (None if of[key] is None else scale * of[key] for key in ("low", "high"))
+    return f"[{figure(low)}, {figure(high)}{unit}]"
+
+
+def times(of: Mapping[str, Any]) -> str:
+    """``median / p95 (n)``."""
+    return f"{figure(of['p50'])} / {figure(of['p95'])} (n {of['n']:,})" if of["n"] else "– (n 0)"
 
 
 def paragraph(*sentences: str, first: str = "", rest: str = "") -> str:

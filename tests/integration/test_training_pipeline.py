@@ -26,8 +26,9 @@ FEW = ("--total-timesteps", "4096")
 CONTRACT = {
     "model.zip", "metrics.json", "manifest.json", "config.json", "policy.safetensors", "model.onnx", "signature.json",
     "episodes.csv", "parity.json", "command.txt", "environment.json", "STATUS", "checksums.sha256", "gates.json",
-    "gates.txt", "suites", "report.html", "replays",
+    "gates.txt", "suites", "report.html", "replays", "latency.json", "CARD.md", "metadata.json",
 }  # fmt: skip
+UNPROVEN = ("--no-closed-loop", "--no-latency")
 PIPELINE = ("pipeline", "--seed", "3", "--preset", "quick", *FEW)
 
 
@@ -104,7 +105,7 @@ def test_the_verbs_one_after_the_other(tmp_path, capsys):
     assert found["dataset_digest"] == read_dataset(dataset_dir).digest
     assert [one["episodes"] for one in found["policies"].values()] == [6, 6]
 
-    assert main(["export", str(run)]) == 0
+    assert main(["export", str(run), "--formats", "onnx", *UNPROVEN]) == 0
     assert Policy.load(run / "model.onnx").signature.weights_digest == trained["weights_digest"]
 
 
@@ -154,8 +155,14 @@ def test_a_run_states_its_figures_with_their_provenance(finished):
     by_policy = {name: [(row["scenario_id"], row["seed"]) for row in rows if row["policy"] == name] for name in names}
     assert all(found == by_policy["none"] for found in by_policy.values())  # paired
     parity = json.loads((run / "parity.json").read_text())
-    assert parity["passed"]
-    assert parity["observations"] > 1000
+    assert parity["observations"]["suites"]["matrix"]["episodes"] == 432
+    for name in ("safetensors", "onnx", "fp16"):
+        assert parity["formats"][name]["passed"] and parity["formats"][name]["observations"] > 10_000, name
+    driven = parity["formats"]["onnx"]["closed_loop"]
+    assert driven["passed"] and driven["episodes"] == 432
+    assert parity["formats"]["tensorrt"]["available"] or parity["formats"]["tensorrt"]["why"]
+    timed = json.loads((run / "latency.json").read_text())
+    assert timed["formats"]["onnx"]["measured"] and timed["bounds"]
 
 
 def test_a_run_is_judged_and_shown(finished):
@@ -340,7 +347,7 @@ def test_exporting_a_packaged_run_again_keeps_its_checksums_true(finished):
     run = the_run(finished[0])
     before = (run / "model.onnx").read_bytes()
     (run / "model.onnx").unlink()
-    assert main(["export", str(run)]) == 0
+    assert main(["export", str(run), "--formats", "onnx", *UNPROVEN]) == 0
     assert (run / "model.onnx").read_bytes() == before
     subprocess.run(["sha256sum", "--quiet", "-c", "checksums.sha256"], cwd=run, check=True)
 
@@ -351,7 +358,7 @@ def test_exporting_does_not_sign_what_was_changed(finished, capsys):
     before = signed.read_bytes()
     try:
         metrics.write_bytes(whole.replace(b"0", b"1", 1))
-        assert main(["export", str(run)]) == 4
+        assert main(["export", str(run), *UNPROVEN]) == 4
         assert "metrics.json: is missing or has changed" in capsys.readouterr().err
     finally:
         metrics.write_bytes(whole)
