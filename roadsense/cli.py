@@ -26,7 +26,7 @@ from roadsense.errors import (
     UsageError,
     nearest,
 )
-from roadsense.extras import missing, require
+from roadsense.extras import available, missing, require
 
 _Asked = TypeVar("_Asked")
 
@@ -266,6 +266,10 @@ def _gate(arguments: list[str]) -> int:
     config = _of(GateConfig, asked)
     verdicts = judge_run(asked.run, config)
     print(table(verdicts))
+    if available("train", "onnx"):
+        from roadsense.export.card.page import renew_card
+
+        renew_card(asked.run)
     print(f"roadsense report {asked.run} shows it as one page", file=sys.stderr)
     return EXIT_OK if accepted(verdicts) else EXIT_GATE_FAILED
 

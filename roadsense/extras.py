@@ -21,6 +21,11 @@ def missing(module: str) -> RoadsenseError:
     return RoadsenseError(f'{root} is not installed; install it with: pip install "roadsense{extra}".')
 
 
+def available(*extras: str) -> bool:
+    """Whether all modules of these extras are installed; imports nothing."""
+    return all(find_spec(module) is not None for extra in extras for module in MODULES[extra])
+
+
 def require(*extras: str) -> None:
     """Refuses to go on without these extras; imports nothing.
 

@@ -239,8 +239,11 @@ class Pipeline:
 
     def _report(self) -> dict[str, Any]:
         from roadsense.evaluation.report import ReportConfig, make_report
+        from roadsense.export.card.page import write_card, write_metadata
 
         make_report(self.run, ReportConfig(replays=self.sizes.replays))
+        write_metadata(self.run.path)
+        write_card(self.run.path)
         return {}
 
     # ---------------------------------------------------------------- the run
@@ -262,7 +265,7 @@ class Pipeline:
             "export": "every format of this machine, compared with the network, played and timed",
             "package": f"-> {self.run.path}",
             "gate": f"{len(gates.gates)} gates, {' '.join(gates.needs())}",
-            "report": f"report.html, {self.sizes.replays} replays",
+            "report": f"report.html, {self.sizes.replays} replays, CARD.md",
         }
         lines = [f"{name:10} {note}{' (done)' if name in done else ''}" for name, note in notes.items()]
         return "\n".join(lines)

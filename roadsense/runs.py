@@ -25,6 +25,7 @@ CHECKSUMS = "checksums.sha256"
 STATUS = "STATUS"
 CONFIG = "config.json"
 PROGRESS = "progress.json"
+CARD, METADATA = "CARD.md", "metadata.json"
 COMPLETE = "complete"
 REJECTED = "rejected"
 

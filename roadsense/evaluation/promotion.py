@@ -28,8 +28,10 @@ from roadsense.policies.base import BatchPolicy
 from roadsense.policies.baselines import BASELINES, make_baseline
 from roadsense.policies.runtime import Policy
 from roadsense.runs import (
+    CARD,
     CHECKSUMS,
     COMPLETE,
+    METADATA,
     REJECTED,
     STATUS,
     RunFolder,
@@ -40,7 +42,7 @@ from roadsense.runs import (
 GATES_NAME, TABLE_NAME, SUITES_NAME = "gates.json", "gates.txt", "suites"
 REPORT_NAME, REPLAYS_NAME = "report.html", "replays"
 """Page of a verdict; a new verdict removes that of the earlier one."""
-_OWN = (STATUS, GATES_NAME, TABLE_NAME, f"{SUITES_NAME}/", REPORT_NAME, f"{REPLAYS_NAME}/")
+_OWN = (STATUS, GATES_NAME, TABLE_NAME, f"{SUITES_NAME}/", REPORT_NAME, f"{REPLAYS_NAME}/", CARD, METADATA)
 """What a verdict writes, or makes untrue, and what a report writes: they say nothing of what is judged."""
 _WORK = ".gates"
 """Folder in a run where episodes are kept until the verdict is written."""

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from roadsense.export.card.page import write_card, write_metadata
 from roadsense.export.closed_loop import ClosedLoopConfig, play_formats
 from roadsense.export.formats import FORMATS, PARITY_NAME, Exported, check_formats, export, known_formats, write_parity
 from roadsense.export.latency import LATENCY_NAME, outside, write_latency
 from roadsense.export.recording import record
 from roadsense.policies.engine import ENGINES_NAME
+from roadsense.policies.runtime import Policy
 from roadsense.policies.signature import read_signature
-from roadsense.runs import CHECKSUMS, RunFolder
+from roadsense.runs import CARD, CHECKSUMS, METADATA, RunFolder
 
 WRITTEN = (
-    PARITY_NAME, LATENCY_NAME, f"{ENGINES_NAME}/",
+    PARITY_NAME, LATENCY_NAME, CARD, METADATA, f"{ENGINES_NAME}/",
     *(file for form in FORMATS.values() if form.is_made for file in form.files),
 )  # fmt: skip
 """What an export writes into a run."""
@@ -59,6 +61,7 @@ def export_run(run_dir: Path, config: ExportConfig, *, progress: bool = True) ->
         InputMismatchError: a file of a packaged run has changed; or see :func:`export_formats`.
     """
     config.names  # noqa: B018 - refuses an unknown one before anything is written
+    Policy.load(run_dir)  # and what is no run, before a lock lies in it
     folder = RunFolder(run_dir)
     with folder.locked():
         packaged = (run_dir / CHECKSUMS).is_file()
@@ -94,6 +97,8 @@ def export_formats(
     remarks = []
     if config.latency:
         remarks = [f"on this machine {said}" for said in outside(write_latency(run_dir, recording.observations))]
+    write_metadata(run_dir)
+    result.files.append(write_card(run_dir))
     return Packaged(exported=result, remarks=remarks)
 
 

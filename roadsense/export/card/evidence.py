@@ -122,10 +122,9 @@ def read_evidence(run: Path) -> Evidence:
         return document
 
     records = {name: read_record(run / name) for name in (TRAINING_NAME, MANIFEST_NAME, METRICS_NAME, LATENCY_NAME)}
-    training = records[TRAINING_NAME]
+    training, manifest = records[TRAINING_NAME], records[MANIFEST_NAME]
     training = own(TRAINING_NAME, training, training.get("weights_digest"))
-    manifest = records[MANIFEST_NAME]
-    if training:
+    if records[TRAINING_NAME]:
         manifest = own(MANIFEST_NAME, manifest, manifest.get("content_digest"), str(training.get("dataset_digest")))
     metrics = records[METRICS_NAME]
     with reading(run / METRICS_NAME):
@@ -141,8 +140,9 @@ def read_evidence(run: Path) -> Evidence:
                 suites[stem] = suite
     judgement = _judgement(run, every, signature)
     return Evidence(
-        run=run, signature=signature, fallback=policy.fallback, training=training, config=config, manifest=manifest, radio=radio, metrics=metrics,
-        latency=records[LATENCY_NAME], suites=suites, judgement=judgement, formats=_formats(run), others=others,
+        run=run, signature=signature, fallback=policy.fallback, training=training, config=config, manifest=manifest,
+        radio=radio, metrics=metrics, latency=records[LATENCY_NAME], suites=suites, judgement=judgement,
+        formats=_formats(run), others=others,
     )  # fmt: skip
 
 

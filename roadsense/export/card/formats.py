@@ -6,20 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from roadsense.evaluation.report_text import counted
-from roadsense.export.card_evidence import Evidence, FormatState, reading
-from roadsense.export.card_text import block, bullets, code, figure, interval, paragraph, plain, section, table
+from roadsense.export.card.evidence import Evidence, FormatState, reading
+from roadsense.export.card.text import block, bullets, code, figure, interval, paragraph, plain, section, table
 from roadsense.export.formats import PARITY_NAME
 from roadsense.export.latency import LATENCY_NAME
 from roadsense.policies.c_source import HEADER_NAME, SOURCE_NAME
 from roadsense.policies.signature import WEIGHTS_NAME, Signature
 
-NETWORK_FORMAT, C_FORMAT = "safetensors", "c"
+NETWORK_FORMAT, C_FORMAT, GPU_FORMAT = "safetensors", "c", "tensorrt"
 PEERS = 5
 """Heard by the decision whose time is shown."""
 _NEEDS = {
     NETWORK_FORMAT: f": {WEIGHTS_NAME} of this folder",
     C_FORMAT: ": compiled on the spot",
-    "tensorrt": ": on the GPU it was built on",
+    GPU_FORMAT: ": on the GPU it was built on",
 }
 _SHORT = 12
 _TYPES = {"float32": "np.float32", "int8": "np.int8"}
@@ -30,7 +30,7 @@ def formats(evidence: Evidence) -> str:
     there, parts = [one for one in evidence.formats if not one.why], []
     if there:
         with reading(evidence.run / PARITY_NAME):
-            parts += [_compared(evidence, there), _machine(evidence), *_played(there)]
+            parts += [_compared(evidence, there), _machine(evidence, there), *_played(there)]
     missing = [f"{code(one.name)}: {plain(one.why)}." for one in evidence.formats if one.why]
     if missing:
         parts += ["Not to be loaded, or not there:", bullets(missing)]
@@ -74,15 +74,19 @@ def _time(evidence: Evidence, one: FormatState) -> str:
         return f"{figure(taken['p50'])} / {figure(taken['p99'])}"
 
 
-def _machine(evidence: Evidence) -> str:
+def _machine(evidence: Evidence, there: list[FormatState]) -> str:
     if not evidence.latency:
         return f"How long a decision takes was not measured (no {LATENCY_NAME})."
     with reading(evidence.run / LATENCY_NAME):
         found = evidence.latency
+        gpu = " A GPU decides for TensorRT; its folder is named for it." if any(
+            one.name == GPU_FORMAT for one in there
+        ) else ""  # fmt: skip
         core = "" if found.get("core") is None else f" {counted(found['threads'], 'thread')} on one core of"
         return paragraph(
             f"Times: {found['decisions']:,} decisions each,{core} {plain(found['device'])}"
-            f" ({plain(found['environment']['platform'])}). On another machine, above all on a board, they are others."
+            f" ({plain(found['environment']['platform'])}).{gpu} On another machine, above all on a board, they are"
+            " others."
         )
 
 

@@ -10,9 +10,9 @@ from roadsense.evaluation.promotion import SUITES_NAME
 from roadsense.evaluation.report_figures import read_bucket
 from roadsense.evaluation.report_run import SuiteResult
 from roadsense.evaluation.report_text import counted
-from roadsense.export.card_evidence import METRICS_NAME, Evidence, reading
-from roadsense.export.card_text import bullets, code, figure, paragraph, ratio, section, share, table, times
-from roadsense.export.card_training import most_peers, span
+from roadsense.export.card.evidence import METRICS_NAME, Evidence, reading
+from roadsense.export.card.text import bullets, code, figure, paragraph, ratio, section, share, table, times
+from roadsense.export.card.training import most_peers, span
 from roadsense.manifest import MANIFEST_NAME
 from roadsense.statistics import clopper_pearson
 
@@ -126,8 +126,10 @@ def _suites(evidence: Evidence) -> list[str]:
                 own["radios"] if len(own["radios"]) <= _MOST_RADIOS else {f"{len(own['radios'])} radios together": own}
             )
             for radio, one in by_radio.items():
-                rows.append((code(stem), code(radio) if one is not own else radio, share(one["collisions"]),
-                             figure(one["impact_speed_mps"]["max"]), ratio(one["false_brakes_per_calm_km"])))  # fmt: skip
+                rows.append((
+                    code(stem), code(radio) if one is not own else radio, share(one["collisions"]),
+                    figure(one["impact_speed_mps"]["max"]), ratio(one["false_brakes_per_calm_km"]),
+                ))  # fmt: skip
     if not rows:
         return [title, "Not evaluated (no suites of these weights)."]
     told = paragraph(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from roadsense.convoy.control import HOLD_BELOW_MPS
-from roadsense.export.card_text import bare, bullets, code, figure, paragraph, plain, section, table
+from roadsense.export.card.text import bare, bullets, code, figure, paragraph, plain, section, table
 from roadsense.policies.signature import Signature
 from roadsense.traffic.base import STEP_S
 
@@ -79,7 +79,8 @@ def action(signature: Signature, fallback: float) -> str:
     if signature.control == "brake":
         meaning = [
             f"Below the dead band of {band} it asks for nothing, and the driver is left alone. From there on it asks"
-            f" for a deceleration of {full} m/s² times the action; the harder of this and the driver's own braking counts.",
+            f" for a deceleration of {full} m/s² times the action; the harder of this and the driver's own braking"
+            " counts.",
             "A request holds no car at a standstill. The simulation holds one that was braked below"
             f" {HOLD_BELOW_MPS:g} m/s while its driver looks away; a car must do that by itself.",
         ]

@@ -8,20 +8,21 @@ import re
 from pathlib import Path
 from typing import Any
 
+from roadsense.errors import InputMismatchError
 from roadsense.evaluation.gates import Verdict, shipped_gates
 from roadsense.evaluation.promotion import GATES_NAME
 from roadsense.evaluation.report_text import counted, verdict_figure
 from roadsense.evaluation.report_text import plain as words
-from roadsense.export.card_evidence import TRAINING_NAME, Evidence, Judgement, read_evidence, reading
-from roadsense.export.card_figures import did, limits
-from roadsense.export.card_formats import formats, loading
-from roadsense.export.card_policy import action, inputs, purpose
-from roadsense.export.card_text import bare, bullets, code, paragraph, plain, section, table
-from roadsense.export.card_training import most_peers, saw
+from roadsense.export.card.evidence import TRAINING_NAME, Evidence, Judgement, read_evidence, reading
+from roadsense.export.card.figures import did, limits
+from roadsense.export.card.formats import formats, loading
+from roadsense.export.card.policy import action, inputs, purpose
+from roadsense.export.card.text import bare, bullets, code, paragraph, plain, section, table
+from roadsense.export.card.training import most_peers, saw
 from roadsense.files import write_text
 from roadsense.manifest import MANIFEST_NAME
+from roadsense.runs import CARD, CHECKSUMS, METADATA, RunFolder
 
-CARD_NAME, METADATA_NAME = "CARD.md", "metadata.json"
 SCHEMA_VERSION = 1
 
 
@@ -48,8 +49,8 @@ def write_card(run_dir: Path) -> Path:
         action(signature, evidence.fallback), saw(evidence), did(evidence), limits(evidence), formats(evidence),
         loading(evidence), _origin(evidence),
     ]  # fmt: skip
-    write_text(run_dir / CARD_NAME, "\n\n".join(parts) + "\n")
-    return run_dir / CARD_NAME
+    write_text(run_dir / CARD, "\n\n".join(parts) + "\n")
+    return run_dir / CARD
 
 
 def write_metadata(run_dir: Path) -> Path:
@@ -70,8 +71,28 @@ def write_metadata(run_dir: Path) -> Path:
     document = _metadata(read_evidence(run_dir))
     with reading(run_dir):
         text = json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    write_text(run_dir / METADATA_NAME, text + "\n")
-    return run_dir / METADATA_NAME
+    write_text(run_dir / METADATA, text + "\n")
+    return run_dir / METADATA
+
+
+def renew_card(run_dir: Path) -> None:
+    """Writes both anew in a run that nobody else works in, and keeps its checksums true; signs nothing changed.
+
+    Raises:
+        RoadsenseError: as :func:`write_card`; or another process is at work in the run.
+    """
+    folder = RunFolder(run_dir)
+    with folder.locked():
+        intact = (run_dir / CHECKSUMS).is_file()
+        try:
+            if intact:
+                folder.verify(but=(CARD, METADATA))
+        except InputMismatchError:
+            intact = False
+        write_metadata(run_dir)
+        write_card(run_dir)
+        if intact:
+            folder.write_checksums()
 
 
 # ---- the verdict -----------------------------------------------------------------------------------------------------
@@ -139,7 +160,7 @@ def _origin(evidence: Evidence) -> str:
     for part in ("trained", "judged"):
         for one in found["made_with"][part] or [None]:
             rows.append((part, _stated(one) if one else "not recorded"))
-    told = paragraph(f"{code(METADATA_NAME)} has this and more for programs. All digests are SHA-256.")
+    told = paragraph(f"{code(METADATA)} has this and more for programs. All digests are SHA-256.")
     return section("Where it comes from", table(("What", "Is"), rows), told)
 
 

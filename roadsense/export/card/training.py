@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from roadsense.export.card_evidence import TRAINING_NAME, Evidence, reading
-from roadsense.export.card_text import code, figure, paragraph, plain, section, table
+from roadsense.export.card.evidence import TRAINING_NAME, Evidence, reading
+from roadsense.export.card.text import code, figure, paragraph, plain, section, table
 from roadsense.manifest import MANIFEST_NAME, SPLITS
 
 

@@ -1,0 +1,1 @@
+"""The page and the record that go with a policy."""
