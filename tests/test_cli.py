@@ -182,7 +182,7 @@ def test_a_flag_without_its_value_is_one_sentence(said) -> None:
         ("stable_baselines3", ["pipeline", "--preset", "quick", "--runs-dir", "{}/runs"], "train"),
         ("onnx", ["pipeline", "--preset", "quick", "--dry-run"], "train"),
         ("onnxruntime", ["pipeline", "--preset", "quick"], "onnx"),
-        ("safetensors", ["evaluate", "--policy", "{}", "--episodes", "1"], "train"),
+        ("safetensors", ["evaluate", "--policy", "{}", "--episodes", "1"], "onnx"),
     ],
 )
 def test_a_part_that_is_not_installed_is_one_sentence_before_anything_is_written(

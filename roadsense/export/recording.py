@@ -51,7 +51,7 @@ def record(run_dir: str | Path, *, dataset_dir: str | None = None, max_peers: in
     calibration, facts = _seen(policy, EvaluationConfig(
         dataset_dir=dataset_dir, split="val", episodes=_CALIBRATION_EPISODES, max_peers=max_peers
     ))  # fmt: skip
-    calibrated_on = {"split": "val", "dataset_digest": facts["dataset_digest"], **_counts(facts, calibration)}
+    calibrated_on = {"split": facts["split"], "dataset_digest": facts["dataset_digest"], **_counts(facts, calibration)}
     return Recording(
         observations=joined(parts), calibration=calibration, origin={"suites": suites, "calibrated_on": calibrated_on}
     )

@@ -238,6 +238,13 @@ def test_what_is_not_named_stays_as_it_is(exported, tmp_path):
     assert after["onnx"] == before["onnx"]
     assert after["fp16"]["observations"] == after["safetensors"]["observations"] == 300
     assert "int8" not in after  # its file is gone
+    other = onnx.load(folder / "model.onnx")
+    other.producer_name = "somebody"
+    onnx.save(other, tmp_path / "model.onnx")
+    export(tmp_path, ["fp16"], recorded(random_observations(300, 4), SEEN))
+    told = json.loads((tmp_path / "parity.json").read_text())["formats"]
+    assert list(told) == ["safetensors", "fp16"]  # what lies there was never compared
+    (tmp_path / "model.onnx").write_bytes((folder / "model.onnx").read_bytes())
     (tmp_path / "parity.json").write_text('{"formats": {"onnx": 1}}')
     export(tmp_path, ["fp16"], recorded(random_observations(300, 4), SEEN))
     assert list(json.loads((tmp_path / "parity.json").read_text())["formats"]) == ["safetensors", "fp16"]
