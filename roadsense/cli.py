@@ -136,7 +136,7 @@ def _evaluate(arguments: list[str]) -> int:
         """Plays policies over a fixed list of episodes and shows them in one table."""
 
         policy: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
-        """Baselines by name, trained policies by run folder or ONNX file."""
+        """Baselines by name, trained policies by run folder or file (.onnx, model.c, .plan)."""
         json: Path | None = None
         """Where to write all figures."""
         csv: Path | None = None
@@ -242,12 +242,11 @@ def _export(arguments: list[str]) -> int:
     asked = _parse(Export, "export", arguments)
     config = _of(ExportConfig, asked)
     done = export_run(asked.run, config)
-    for path in done.exported.files:
+    for path in done.files:
         print(path)
-    failed = [*done.exported.refused, *(done.exported.absent if config.formats else [])]
-    for said in [*done.exported.refused, *(f"not exported: {one}." for one in done.exported.absent), *done.remarks]:
+    for said in [*done.refused, *(f"not exported: {one}" for one in done.absent), *done.remarks]:
         print(f"roadsense: {said}", file=sys.stderr)
-    return EXIT_ERROR if failed else EXIT_OK
+    return EXIT_ERROR if done.refused or (config.formats and done.absent) else EXIT_OK
 
 
 def _gate(arguments: list[str]) -> int:
@@ -269,7 +268,10 @@ def _gate(arguments: list[str]) -> int:
     if available("train", "onnx"):
         from roadsense.export.card.page import renew_card
 
-        renew_card(asked.run)
+        try:
+            renew_card(asked.run)
+        except RoadsenseError as error:
+            print(f"roadsense: no card was written, {error}", file=sys.stderr)
     print(f"roadsense report {asked.run} shows it as one page", file=sys.stderr)
     return EXIT_OK if accepted(verdicts) else EXIT_GATE_FAILED
 

@@ -140,6 +140,7 @@ class Pipeline:
         }
         run_id = config.run_id or f"s{config.seed}-{config.preset}-{canonical_digest(self.document)[:10]}"
         self.run = RunFolder.named(Path(config.runs_dir), run_id)
+        self._say: Callable[[str], None] = lambda said: None
         self.stages: dict[str, Callable[[], dict[str, Any]]] = {
             "generate": self._generate, "check": self._check, "train": self._train, "evaluate": self._evaluate,
             "export": self._export, "package": self._package, "gate": self._gate, "report": self._report,
@@ -217,9 +218,11 @@ class Pipeline:
 
         asked = ExportConfig(gates=self.config.gates, episodes_per_bucket=self.sizes.episodes_per_bucket)
         done = export_formats(self.run.path, asked, dataset_dir=str(self.dataset_dir), max_peers=self.config.max_peers)
+        for said in [*done.refused, *(f"not exported: {one}" for one in done.absent), *done.remarks]:
+            self._say(said)
         return {
-            "files": [file.relative_to(self.run.path).as_posix() for file in done.exported.files],
-            "refused": done.exported.refused, "absent": done.exported.absent, "remarks": done.remarks,
+            "files": [file.relative_to(self.run.path).as_posix() for file in done.files],
+            "refused": done.refused, "absent": done.absent, "remarks": done.remarks,
         }  # fmt: skip
 
     def _package(self) -> dict[str, Any]:
@@ -281,6 +284,7 @@ class Pipeline:
             StoppedError: Ctrl-C; the same call continues.
             RoadsenseError: a stage failed, or the folder cannot be written.
         """
+        self._say = say
         if self.run.complete:
             self.run.refuse_other(self.document)
             self.run.verify()

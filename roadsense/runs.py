@@ -225,8 +225,9 @@ class RunFolder:
 
     def _files(self) -> Iterable[Path]:
         for file in sorted(self.path.rglob("*")):
-            name = file.relative_to(self.path).as_posix()
-            if file.is_file() and name not in _NOT_SUMMED and not file.name.startswith("."):
+            place = file.relative_to(self.path)
+            hidden = any(part.startswith(".") for part in place.parts)  # work that is under way
+            if file.is_file() and place.as_posix() not in _NOT_SUMMED and not hidden:
                 yield file
 
     def write_checksums(self) -> None:

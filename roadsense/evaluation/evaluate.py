@@ -193,7 +193,7 @@ def _identity(policy: BatchPolicy) -> dict[str, Any]:
 
 
 def find_policy(name_or_path: str) -> BatchPolicy:
-    """A baseline by name, or a trained policy from its run folder or ONNX file.
+    """A baseline by name, or a trained policy from its run folder or a file of any format.
 
     Raises:
         UsageError: it is neither.

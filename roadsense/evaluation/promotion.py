@@ -183,16 +183,15 @@ def _parity(run: Path) -> dict[str, Answer]:
     stated = read_record(run / "parity.json").get("formats")
     found = {name: facts for name, facts in (stated if isinstance(stated, dict) else {}).items()
              if isinstance(facts, dict) and facts.get("passed") is True}  # fmt: skip
-    files = {name: run / str(facts.get("file")) for name, facts in found.items()}
-    others = [name for name, file in files.items()
-              if not file.is_file() or file_digest(file) != found[name].get("digest")]  # fmt: skip
-    why = f"{files[others[0]].name} is not the file that was compared" if others else ""
 
     def worst(names: Iterable[str], *figures: str) -> Answer:
         values = [found.get(name, {}).get(figure) for name in names for figure in figures]
         if not values or not all(isinstance(value, int | float) for value in values):
             return None, None, ""
         compared = min(int(found[name].get("observations") or 0) for name in names)
+        files = {run / str(found[name].get("file")): found[name].get("digest") for name in names}
+        others = [file for file, digest in files.items() if not file.is_file() or file_digest(file) != digest]
+        why = f"{others[0].name} is not the file that was compared" if others else ""
         return float(np.max(np.array(values, float))), compared, why
 
     return {"parity": worst(EXACT, "largest"), "set_laws": worst([*found], "permuted", "padded")}
@@ -240,4 +239,5 @@ def _write(
     write_json(run / GATES_NAME, document)
     write_text(run / TABLE_NAME, table(verdicts) + "\n")
     shutil.rmtree(run / _WORK, ignore_errors=True)
-    (run / REPORT_NAME).unlink(missing_ok=True)
+    for told in (REPORT_NAME, CARD, METADATA):  # of an earlier verdict
+        (run / told).unlink(missing_ok=True)

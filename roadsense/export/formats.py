@@ -1,4 +1,4 @@
-"""The formats a policy is exported in, how far each may be from the network, and what was found."""
+"""The formats a policy is exported in, how far each may be from the network, and how one is opened and compared."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from roadsense.export.c import c_report, export_c
 from roadsense.export.network import NetworkPolicy, load_network
 from roadsense.export.onnx import export_onnx
 from roadsense.export.parity import Bounds, FormatParity, compare
-from roadsense.export.quantised import FP16_NAME, INT8_NAME, export_fp16, export_int8
-from roadsense.export.recording import Recording
+from roadsense.export.quantised import FP16_NAME, INT8_NAME, export_fp16, export_int8, quantised_layers
 from roadsense.export.tensorrt import export_engine, graph_problems, why_unavailable
 from roadsense.files import write_json
 from roadsense.manifest import file_digest
@@ -27,6 +26,8 @@ from roadsense.policies.signature import ONNX_NAME, SIGNATURE_NAME, WEIGHTS_NAME
 from roadsense.runs import read_record
 
 PARITY_NAME = "parity.json"
+WEIGHTS = "safetensors"
+"""Format that is no export: the weights themselves, by the runtime."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +41,10 @@ class Format:
     bounds: Bounds
     why_not: Callable[[Signature], str] = lambda signature: ""
     """Why a policy cannot have it on this machine; empty where it can."""
-    is_made: bool = True
-    """Whether an export writes it; the weights themselves are there before."""
     report: Callable[[Path], dict[str, Any]] = lambda run: {}
     """What else is to be said of it."""
     folder: Callable[[], str] = lambda: ""
-    """Where a first file is looked for that is of this machine alone; empty: anywhere."""
+    """Name of the folder for files that are of this machine alone; empty: they are of any."""
 
     def path(self, run_dir: Path) -> Path | None:
         """Its first file in a run, where there is one; of this machine, where it can be had here."""
@@ -53,12 +52,25 @@ class Format:
         own = [file for file in found if file.parent.name == self.folder()]
         return next(iter([*own, *found]), None)
 
-    def remove(self, run_dir: Path, path: Path) -> None:
-        """Takes its first file, at that path, out of a run, and those beside it."""
-        for pattern in self.files:
-            for file in run_dir.glob(pattern):
-                if file.parent == path.parent:
-                    file.unlink()
+    def beside(self, path: Path, run_dir: Path) -> list[Path]:
+        """The files of which ``path`` is the first one."""
+        return [file for pattern in self.files for file in run_dir.glob(pattern) if file.parent == path.parent]
+
+    def remove(self, run_dir: Path) -> None:
+        """Takes what is of this machine, or of any, out of a run."""
+        path = self.path(run_dir)
+        if path is not None and (not self.folder() or path.parent.name == self.folder()):
+            for file in self.beside(path, run_dir):
+                file.unlink()
+
+    def written(self) -> tuple[str, ...]:
+        """Names of what an export of it writes into a run, folders ending in "/"."""
+        own = self.folder()
+        return (f"{ENGINES_NAME}/{own}/",) if own else tuple(name for name in self.files if "*" not in name)
+
+
+def _why_no_int8(signature: Signature) -> str:
+    return "" if quantised_layers(signature.widths) else "no layer of so small a network is quantised"
 
 
 def _why_no_c(signature: Signature) -> str:
@@ -84,9 +96,7 @@ SINGLE = Bounds(difference=1e-5)
 """Of implementations in single precision."""
 
 FORMATS = {
-    "safetensors": Format(
-        files=(WEIGHTS_NAME, SIGNATURE_NAME), write=lambda run, _: run / WEIGHTS_NAME, bounds=SINGLE, is_made=False
-    ),
+    WEIGHTS: Format(files=(WEIGHTS_NAME, SIGNATURE_NAME), write=lambda run, _: run / WEIGHTS_NAME, bounds=SINGLE),
     "onnx": Format(
         files=(ONNX_NAME,), write=lambda run, _: export_onnx(run), bounds=SINGLE, report=_for_tensorrt(ONNX_NAME)
     ),
@@ -96,7 +106,7 @@ FORMATS = {
     ),
     "int8": Format(
         files=(INT8_NAME,), write=export_int8, bounds=Bounds(difference=5e-2, brake_agreement=0.995),
-        report=_for_tensorrt(INT8_NAME),
+        why_not=_why_no_int8, report=_for_tensorrt(INT8_NAME),
     ),
     "c": Format(
         files=(SOURCE_NAME, HEADER_NAME), write=lambda run, _: export_c(run)[1], bounds=Bounds(difference=1e-6),
@@ -146,66 +156,11 @@ def measure(
     run_dir, form = Path(run_dir), _format(name)
     policy, path = open_format(run_dir, name), form.path(run_dir)
     assert path is not None
-    others = name not in ("safetensors", "onnx") and FORMATS["onnx"].path(run_dir) is not None
+    others = name not in (WEIGHTS, "onnx") and FORMATS["onnx"].path(run_dir) is not None
     return compare(
         policy, path, network or load_network(run_dir), open_format(run_dir, "onnx") if others else None, observations,
         form.bounds, folder=run_dir, seed=seed,
     )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exported:
-    """What an export came to."""
-
-    files: list[Path]
-    """That are in the run and within their bounds."""
-    refused: list[str]
-    """A sentence for each format that was made and is not kept."""
-    absent: list[str]
-    """A sentence for each format that cannot be had here."""
-
-
-def export(run_dir: str | Path, formats: Sequence[str], recording: Recording) -> Exported:
-    """Writes a run's policy in every named format, compares each with the network, and records that in ``parity.json``.
-
-    A format out of its bounds is taken out again. What ``parity.json`` says of formats that are not named stays as it
-    is, as long as their files do.
-
-    Args:
-        run_dir: the run folder.
-        formats: names in :data:`FORMATS`; none: all.
-        recording: what is compared on, and calibrated on.
-
-    Raises:
-        UsageError: a format is unknown.
-        RoadsenseError: the weights cannot be read, do not decide as the network, or a file cannot be written.
-    """
-    run_dir = Path(run_dir)
-    asked = check_formats(formats)
-    if len(recording.observations.ego) == 0:
-        raise RoadsenseError(f"{run_dir}: there is no observation to compare on; record at least one episode.")
-    signature, network = read_signature(run_dir), load_network(run_dir)
-    known, result = known_formats(run_dir), Exported(files=[], refused=[], absent=[])
-    for name in ("safetensors", *asked):
-        form = FORMATS[name]
-        if why := form.why_not(signature):
-            if not known.get(name, {}).get("passed"):  # or it was made and compared on another machine
-                known[name] = {"available": False, "why": why}
-            result.absent.append(f"{name}: {why}")
-            continue
-        path = form.write(run_dir, recording.calibration)
-        found = measure(run_dir, name, recording.observations, network=network)
-        known[name] = {"available": True, **found.document(), **form.report(run_dir)}
-        if found.passed:
-            result.files.extend([path] if form.is_made else [])
-            continue
-        sentence = f"{path}: {found.why}, over {found.observations} observations"
-        if not form.is_made:
-            raise RoadsenseError(f"{sentence}; the policy is not usable.")
-        form.remove(run_dir, path)
-        result.refused.append(f"{sentence}; it was removed.")
-    write_parity(run_dir, known, recording.origin)
-    return result
 
 
 def known_formats(run_dir: Path) -> dict[str, dict[str, Any]]:
@@ -214,10 +169,13 @@ def known_formats(run_dir: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for name, facts in (stated if isinstance(stated, dict) else {}).items():
         if name in FORMATS and isinstance(facts, dict):
-            path = FORMATS[name].path(run_dir)
-            kept = facts.get("passed") is True
-            if kept == (path is not None) and (path is None or file_digest(path) == facts.get("digest")):
-                found[name] = facts
+            if facts.get("passed") is True:
+                file = run_dir / str(facts.get("file"))
+                if not file.is_file() or file_digest(file) != facts.get("digest"):
+                    continue
+            elif FORMATS[name].path(run_dir) is not None:
+                continue
+            found[name] = facts
     return found
 
 
@@ -233,7 +191,7 @@ def check_formats(names: Sequence[str]) -> list[str]:
     Raises:
         UsageError: one is unknown.
     """
-    made = [name for name, form in FORMATS.items() if form.is_made]
+    made = [name for name in FORMATS if name != WEIGHTS]
     for name in names:
         if name not in made:
             raise UsageError(f"format {name!r} is unknown; {nearest(name, made)}")

@@ -20,7 +20,6 @@ from roadsense.convoy.observation import NUM_EGO, NUM_PEER, Observation
 from roadsense.errors import RoadsenseError
 from roadsense.export.formats import FORMATS, open_format
 from roadsense.export.sets import crowd
-from roadsense.files import write_json
 from roadsense.manifest import file_digest
 from roadsense.policies.onnx_file import OnnxPolicy, session_of
 from roadsense.policies.runtime import Policy
@@ -41,8 +40,8 @@ _ROUNDS = 20
 _EMPTY = "one node"
 
 
-def write_latency(run_dir: str | Path, observations: Observation, decisions: int = 4000) -> dict[str, Any]:
-    """Times every format that a run has, and writes ``latency.json``.
+def measure_latency(run_dir: str | Path, observations: Observation, decisions: int = 4000) -> dict[str, Any]:
+    """Times every format that a run has.
 
     One decision alone as a car would make it, by :meth:`roadsense.policies.runtime.Policy.act` (microseconds: median,
     95th and 99th percentile, maximum), and many worlds at once (decisions a second).
@@ -53,10 +52,10 @@ def write_latency(run_dir: str | Path, observations: Observation, decisions: int
         decisions: so many are timed for each number of peers.
 
     Returns:
-        What was written; ``bounds`` has what must hold: (what, value, at_most, passed).
+        The content of ``latency.json``; its ``bounds`` have what must hold: (what, value, at_most, passed).
 
     Raises:
-        RoadsenseError: there is no observation; or a file cannot be read or written.
+        RoadsenseError: there is no observation; or the run's policy cannot be read.
     """
     run_dir = Path(run_dir)
     if len(observations.ego) == 0:
@@ -68,21 +67,23 @@ def write_latency(run_dir: str | Path, observations: Observation, decisions: int
         path = form.path(run_dir)
         why = form.why_not(signature) or ("" if path is not None else "the run does not have it")
         found[name] = {"measured": not why, **({"why": why} if why else {})}
-        if path is not None and not why:
+        if path is None or why:
+            continue
+        try:
             policies[name] = open_format(run_dir, name)
             found[name] |= {"file": path.relative_to(run_dir).as_posix(), "digest": file_digest(path)}
+        except RoadsenseError as error:
+            found[name] = {"measured": False, "why": str(error).rstrip(".")}
     with _one_core() as core:
         timed = _time(policies, observations, decisions)
     empty = timed.pop(_EMPTY)
     for name, facts in timed.items():
         found[name] |= facts
-    document = {
+    return {
         "schema_version": 2, "unit": "microseconds", "decisions": decisions, "device": _processor(), "core": core,
         "threads": 1, "environment": environment(), "formats": found, "one_node_graph": empty,
         "bounds": _bounds(timed, empty),
     }  # fmt: skip
-    write_json(run_dir / LATENCY_NAME, document)
-    return document
 
 
 def outside(document: Mapping[str, Any]) -> list[str]:

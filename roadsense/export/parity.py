@@ -14,6 +14,7 @@ from roadsense.convoy.observation import Observation
 from roadsense.export.sets import largest, made_up, padded, permuted
 from roadsense.files import json_number
 from roadsense.manifest import file_digest
+from roadsense.policies.onnx_file import OnnxPolicy
 from roadsense.policies.runtime import Policy
 
 SET_BOUND = 1e-6
@@ -76,7 +77,9 @@ class FormatParity:
                          f"{self.bounds.brake_agreement:.1%} is asked")  # fmt: skip
         sets = float(np.max([self.permuted, self.padded]))
         if not sets <= SET_BOUND:
-            found.append(f"other rows change its actions by {sets:.3g}, at most {SET_BOUND:g} is allowed")
+            found.append(
+                f"the order of rows, or unused ones, change its actions by {sets:.3g}, at most {SET_BOUND:g} is allowed"
+            )
         return "; ".join(found)
 
     @property
@@ -101,7 +104,7 @@ def compare(
     policy: Policy, path: Path, network: Policy, onnx: Policy | None, observations: Observation, bounds: Bounds,
     *, folder: Path, seed: int = 0,
 ) -> FormatParity:  # fmt: skip
-    """Compares a format with the network, and with itself on other rows.
+    """Compares actions, and the memory after them, with those of the network, and with the own ones on other rows.
 
     Args:
         policy: the format.
@@ -114,18 +117,19 @@ def compare(
         seed: of what is made up, of the order rows are put in, and of a memory's state.
     """
     rng = np.random.default_rng(seed)
+    if isinstance(policy, OnnxPolicy):
+        policy = policy.unpacked()  # or the runtime would keep rows from the graph that it must not heed
     found: dict[str, dict[str, float]] = {}
     for kind, shown in (("recorded", observations), ("made_up", made_up(observations, rng))):
-        lstm = policy.signature.widths.lstm
-        state = rng.uniform(-1.0, 1.0, (2, len(shown.ego), lstm)).astype(np.float32)
-        wanted, own = actions_of(network, shown, state), actions_of(policy, shown, state)
-        band = policy.signature.dead_band
+        state = _states(rng, len(shown.ego), policy.signature.widths.lstm)
+        wanted, own = decisions(network, shown, state), decisions(policy, shown, state)
+        brakes = [policy.signature.brakes(actions[:, 0]) for actions in (own, wanted)]
         found[kind] = {
             "difference": largest(own - wanted),
-            "from_onnx": math.nan if onnx is None else largest(own - actions_of(onnx, shown, state)),
-            "agreement": float(np.mean((own >= band) == (wanted >= band))) if len(own) else 1.0,
-            "permuted": largest(actions_of(policy, permuted(shown, rng), state) - own),
-            "padded": largest(actions_of(policy, padded(shown), state) - own),
+            "from_onnx": math.nan if onnx is None else largest(own - decisions(onnx, shown, state)),
+            "agreement": float(np.mean(brakes[0] == brakes[1])) if len(own) else 1.0,
+            "permuted": largest(decisions(policy, permuted(shown, rng), state) - own),
+            "padded": largest(decisions(policy, padded(shown), state) - own),
         }
     worst = {key: float(np.max([one[key] for one in found.values()])) for key in ("from_onnx", "permuted", "padded")}
     return FormatParity(
@@ -136,12 +140,20 @@ def compare(
     )  # fmt: skip
 
 
-def actions_of(policy: Policy, observations: Observation, state: State) -> NDArray[np.float64]:
-    """What a policy decides, [observation]; with a memory from that state."""
-    found = np.empty(len(observations.ego))
+def decisions(policy: Policy, observations: Observation, state: State) -> NDArray[np.float64]:
+    """What a policy decides from a state of its memory: [observation, action and the state after it]."""
+    lstm = policy.signature.widths.lstm
+    found = np.empty((len(observations.ego), 1 + 2 * lstm))
     for start in range(0, len(found), _CHUNK):
         chunk = slice(start, start + _CHUNK)
         policy.remember(state[0, chunk].copy(), state[1, chunk].copy())
         shown = Observation._make(np.ascontiguousarray(array[chunk]) for array in observations)
-        found[chunk] = policy.act_many(shown, None)
+        found[chunk, 0] = policy.act_many(shown, None)
+        found[chunk, 1 : 1 + lstm], found[chunk, 1 + lstm :] = policy.memory if lstm else (0.0, 0.0)
     return found
+
+
+def _states(rng: np.random.Generator, count: int, lstm: int) -> State:
+    """Any states of a memory; what is shown of a cell lies in [-1, 1], what it holds does not."""
+    reach = np.array([1.0, 4.0])[:, None, None]
+    return (reach * rng.uniform(-1.0, 1.0, (2, count, lstm))).astype(np.float32)

@@ -27,7 +27,7 @@ from roadsense.errors import RoadsenseError
 from roadsense.export.graph import policy_graph, sign
 from roadsense.export.sets import joined, made_up
 from roadsense.files import write_bytes
-from roadsense.policies.signature import read_signature
+from roadsense.policies.signature import Widths, read_signature
 from roadsense.policies.weights import read_weights
 
 FP16_NAME = "model.fp16.onnx"
@@ -77,13 +77,11 @@ def export_int8(run_dir: str | Path, observations: Observation) -> Path:
     signature = read_signature(run_dir)
     widths, shown = signature.widths, _calibration(observations)
     model = policy_graph(signature, read_weights(run_dir, signature), rows_of_ones=False)
-    encoder = [f"phi_{k}_product" for k in range(1, len(widths.phi))]
-    head = [] if widths.lstm else [f"head_{k}_sum" for k in range(len(widths.head))]
     with tempfile.TemporaryDirectory() as folder, _quiet():
         beside = Path(folder) / INT8_NAME
         quantize_static(
             model, beside, _Reader(model, shown), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, nodes_to_quantize=[*encoder, *head],
+            activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, nodes_to_quantize=quantised_layers(widths),
             extra_options={
                 "ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False,
                 "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
@@ -97,6 +95,12 @@ def export_int8(run_dir: str | Path, observations: Observation) -> Path:
     model.producer_name, model.producer_version = "roadsense", ""
     write_bytes(run_dir / INT8_NAME, sign(model, signature, "int8"))
     return run_dir / INT8_NAME
+
+
+def quantised_layers(widths: Widths) -> list[str]:
+    """Names of the nodes whose products are in 8 bits."""
+    encoder = [f"phi_{k}_product" for k in range(1, len(widths.phi))]
+    return [*encoder, *([] if widths.lstm else [f"head_{k}_sum" for k in range(len(widths.head))])]
 
 
 def strata(observations: Observation) -> dict[str, NDArray[np.bool_]]:

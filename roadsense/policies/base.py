@@ -58,9 +58,12 @@ class BatchPolicy(Protocol):
         """What to do where there is no decision: ask for nothing where a driver drives, else brake fully."""
         return 0.0 if self.control == "brake" else -1.0
 
+    _begun: bool = False
+
     def begin(self, seed: int = 0) -> None:
-        """Begins an episode that is decided on by :meth:`act`."""
+        """Begins an episode that is decided on by :meth:`act`; the first one begins by itself."""
         self.reset(np.ones(1, np.bool_), np.array([seed], np.uint64))
+        self._begun = True
 
     def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
         """The action for one observation, as the environment gives it and takes it.
@@ -78,7 +81,10 @@ class BatchPolicy(Protocol):
         """
         if self.privileged:
             raise UsageError(f"{self.name} reads the truth, which no observation holds; play it with an evaluation.")
-        action = self.act_many(_one(observation), None)[0]
+        one = _one(observation)
+        if not self._begun:
+            self.begin()
+        action = self.act_many(one, None)[0]
         if action != action:
             raise ObservationError(
                 f"{self.name} cannot decide on NaN or infinity ({_place(observation)}); fall back on {self.fallback:g}."
@@ -91,7 +97,11 @@ def _one(observation: Mapping[str, Any]) -> Observation:
     try:
         ego = np.asarray(observation["ego"], np.float32)[None]
         peers = np.asarray(observation["peers"], np.float32)[None]
-        mask = np.asarray(observation["peer_mask"], np.int8)[None]
+        mask = np.asarray(observation["peer_mask"])[None]
+        if mask.dtype != np.int8:
+            if not np.isfinite(mask).all():
+                raise ValueError("peer_mask holds NaN or infinity")
+            mask = (mask != 0).astype(np.int8)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ObservationError(f"an observation holds numbers as ego, peers and peer_mask ({error!r}).") from None
     if ego.shape != (1, NUM_EGO) or peers.shape != (*mask.shape, NUM_PEER) or mask.ndim != 2:

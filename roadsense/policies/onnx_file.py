@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadsense.convoy.observation import NUM_PEER, Observation
-from roadsense.errors import RoadsenseError
+from roadsense.errors import InputMismatchError, RoadsenseError
 from roadsense.extras import missing
 from roadsense.policies.base import Truth
 from roadsense.policies.forward import most_used, pack, refuse
@@ -32,16 +32,24 @@ class OnnxPolicy(Policy):
     def __init__(self, name: str, signature: Signature, session: Any, origin: Mapping[str, str]) -> None:
         super().__init__(name, signature, origin)
         self._session, self._outputs = session, [put.name for put in session.get_outputs()]
+        self._packs = True
+
+    def unpacked(self) -> OnnxPolicy:
+        """The same, which shows the graph all rows: to see what that makes of unused ones."""
+        whole = OnnxPolicy(self.name, self.signature, self._session, self.origin)
+        whole._packs = False
+        return whole
 
     def act_many(self, observation: Observation, truth: Truth | None = None) -> NDArray[np.float64]:
         """Actions [world]; NaN where an observation holds NaN or infinity.
 
         Only used rows are shown to the graph, so what lies in others costs nothing and cannot matter.
         """
-        ego, peers, mask = observation
-        rows = most_used(mask)
-        used, ones = np.zeros((len(ego), rows, NUM_PEER), np.float32), np.zeros((len(ego), rows), np.int8)
-        pack(peers, mask, used, ones)
+        ego, used, ones = observation
+        if self._packs:
+            rows = most_used(observation.peer_mask)
+            used, ones = np.zeros((len(ego), rows, NUM_PEER), np.float32), np.zeros((len(ego), rows), np.int8)
+            pack(observation.peers, observation.peer_mask, used, ones)
         inputs = {"ego": ego, "peers": used, "peer_mask": ones}
         if self.signature.widths.lstm:
             self._make_room(len(ego))
@@ -84,5 +92,9 @@ def open_onnx(path: Path, name: str) -> OnnxPolicy:
     if ONNX_METADATA_KEY not in metadata:
         raise RoadsenseError(f"{path}: was not exported by roadsense, it carries no signature; {REMEDY}.")
     signature = parse_signature(metadata[ONNX_METADATA_KEY], path)
+    stated = signature.document()
+    for kind, found in (("inputs", session.get_inputs()), ("outputs", session.get_outputs())):
+        if [(put.name, len(put.shape)) for put in found] != [(one["name"], len(one["shape"])) for one in stated[kind]]:
+            raise InputMismatchError(f"{path}: has other {kind} than its signature states; {REMEDY}.")
     # by the file's own bytes: what its metadata says of the weights, nobody has verified
     return OnnxPolicy(name, signature, session, {"path": str(path), "sha256": hashlib.sha256(content).hexdigest()})

@@ -89,6 +89,11 @@ class Policy(BatchPolicy):
         """Sets what every world remembers, both [world, lstm]."""
         self._hidden, self._cell = hidden, cell
 
+    @property
+    def memory(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What every world remembers, hidden and cell, both [world, lstm]."""
+        return self._hidden, self._cell
+
     def _keep(self, hidden: NDArray[np.float32], cell: NDArray[np.float32], actions: NDArray[np.float64]) -> None:
         """Remembers a new state, in the worlds that were decided on."""
         decided = ~np.isnan(actions)[:, None]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from roadsense.convoy.control import DEAD_BAND, MAX_BRAKE_MPS2, action_bounds
 from roadsense.convoy.observation import EGO_FEATURES, NUM_EGO, NUM_PEER, PEER_FEATURES, layout, layout_hash
@@ -91,6 +92,10 @@ class Signature:
     def dead_band(self) -> float:
         """Below this an action asks for nothing."""
         return DEAD_BAND if self.control == "brake" else 0.0
+
+    def brakes(self, actions: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether actions ask for braking, beyond the dead band."""
+        return actions >= DEAD_BAND if self.control == "brake" else actions <= -DEAD_BAND
 
     @classmethod
     def of(cls, tensors: Mapping[str, Any], widths: Widths, control: str, messages_per_peer: int) -> Signature:

@@ -13,7 +13,6 @@ from roadsense.errors import InputMismatchError
 from roadsense.evaluation.metrics import measure
 from roadsense.export import package
 from roadsense.export.closed_loop import ClosedLoopConfig, _figures, compare_policies, play_formats
-from roadsense.export.formats import FORMATS, export
 from roadsense.export.network import load_network
 from roadsense.export.onnx import export_onnx
 from roadsense.export.package import ExportConfig, export_formats
@@ -23,6 +22,7 @@ from roadsense.policies.signature import Widths
 
 from ..evaluation.traces import trace
 from ..policies.networks import random_actor, random_observations, write_run
+from .making import export
 
 ACCEL = [feature.name for feature in PEER_FEATURES].index("accel")
 QUICK = ClosedLoopConfig(episodes_per_bucket=1)
@@ -109,15 +109,14 @@ def test_gates_that_only_the_network_passes_are_named(run):
 
 def test_a_format_that_drives_otherwise_is_not_packaged(run, tmp_path, monkeypatch):
     write_run(tmp_path, listening_actor())
-    seen = random_observations(300, 4)
+    seen = random_observations(10_000, 4)
     monkeypatch.setattr(package, "record", lambda *_, **__: Recording(observations=seen, calibration=seen, origin={}))
     refused = {"passed": False, "why": "it collides in 9 of 10 hazards, the network in 0 (p = 0.004)"}
     monkeypatch.setattr(package, "play_formats", lambda *_, **__: {"onnx": refused, "fp16": {"passed": True}})
     done = export_formats(tmp_path, ExportConfig(formats=("onnx", "fp16"), latency=False), progress=False)
-    assert done.exported.files == [tmp_path / "model.fp16.onnx"]
+    assert done.files == [tmp_path / "model.fp16.onnx", tmp_path / "CARD.md"]
     assert not (tmp_path / "model.onnx").exists()
-    (sentence,) = done.exported.refused
-    assert sentence == f"{tmp_path / 'model.onnx'}: in closed loop {refused['why']}; it was removed."
+    assert done.refused == [f"{tmp_path}: onnx is not kept: in closed loop {refused['why']}."]
     told = json.loads((tmp_path / "parity.json").read_text())["formats"]
     assert not told["onnx"]["passed"] and told["onnx"]["closed_loop"] == refused
     assert told["fp16"]["passed"] and told["fp16"]["closed_loop"] == {"passed": True}
@@ -145,15 +144,23 @@ def test_what_is_out_of_bounds_by_hand():
     calm = pair({"reacted": True}, {"reacted": True})
     worse = pair({"reacted": True, "collision": True}, {"reacted": True})
     better = worse[::-1]
-    figures, why = _figures([calm] * 20 + [worse] * 5)
-    assert not why and figures["collisions_in_hazards"]["p"] == pytest.approx(2 * 0.5**5)
-    _, why = _figures([calm] * 20 + [worse] * 6)
-    assert why == ["it collides in 6 of 26 hazards, the network in 0 (p = 0.031)"]
+    figures, why = _figures([calm] * 3000 + [worse] * 4)  # chance would explain five, and five is too many
+    assert not why and figures["collisions_in_hazards"]["p"] == pytest.approx(2 * 0.5**4)
+    assert _figures([calm] * 3000 + [worse] * 5)[1][0].startswith("it collides in 5 of 3005 hazards, the network in 0")
+    assert _figures([calm] * 100 + [worse])[1]  # too few hazards to tell that it is no worse
+    _, why = _figures([calm] * 200 + [worse] * 6)
+    assert len(why) == 1 and why[0].startswith("it collides in 6 of 206 hazards, the network in 0 (p = 0.031, ")
     assert not _figures([calm] * 20 + [better] * 6)[1]
     silent = pair({}, {"reacted": True})
-    assert _figures([calm] * 20 + [silent] * 6)[1] == [
-        "it does not react in 6 of 26 hazards, the network in 0 (p = 0.031)"
-    ]
+    assert "it does not react in 6 of 26 hazards" in _figures([calm] * 20 + [silent] * 6)[1][0]
+    late = [
+        pair({"reacted": True, "reaction_from_onset_s": 0.5 + more, "scenario_id": f"s{k}"},
+             {"reacted": True, "reaction_from_onset_s": 0.4, "scenario_id": f"s{k}"})
+        for k, more in enumerate((0.0, 0.1, 0.05) * 4)
+    ]  # fmt: skip
+    figures, why = _figures(late)
+    assert why[0].startswith("it reacts 0.15 s later (at least ")
+    assert figures["reaction_from_onset_s"]["n"] == 12 and figures["reaction_from_onset_s"]["network"]["p50"] == 0.4
     assert _figures([calm])[0]["false_brakes_per_calm_km"]["low"] is None  # one scenario tells of no spread
 
 
@@ -169,5 +176,5 @@ def test_what_is_compared_on_covers_every_number_of_peers_and_is_not_what_is_cal
 def test_every_format_decides_alike_on_what_suites_show(run, tmp_path):
     for file in ("policy.safetensors", "signature.json"):
         (tmp_path / file).write_bytes((run / file).read_bytes())
-    found = export(tmp_path, [name for name in ("onnx", "fp16", "int8") if name in FORMATS], record(run))
-    assert found.files and not found.refused
+    found, files = export(tmp_path, ["onnx", "fp16", "int8"], record(run))
+    assert len(files) == 3 and not found.refused

@@ -11,31 +11,29 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from roadsense.convoy.observation import NUM_PEER, PEER_FEATURES, Observation
 from roadsense.errors import InputMismatchError, RoadsenseError, UsageError
 from roadsense.export import formats
-from roadsense.export.formats import FORMATS, check_formats, export, measure
-from roadsense.export.quantised import strata
-from roadsense.export.recording import Recording
+from roadsense.export.formats import FORMATS, check_formats, measure
+from roadsense.export.quantised import export_int8, strata
 from roadsense.export.sets import made_up
+from roadsense.files import write_json
+from roadsense.manifest import file_digest
 from roadsense.policies.onnx_file import ONNX_FORMAT_KEY, ONNX_METADATA_KEY
 from roadsense.policies.runtime import Policy
 from roadsense.policies.signature import Widths
 from roadsense.runs import RunFolder
 
 from ..policies.networks import random_actor, random_observations, write_run
+from .making import SEEN, export, recorded
 
-SEEN = random_observations(2000, 5)
 ONNX = ["onnx", "fp16", "int8"]
 """Formats that are files for ONNX Runtime; C is tested where there is a compiler."""
 
 
-def recorded(observations=SEEN, calibration=None):
-    """A recording that is compared and, unless told otherwise, calibrated on."""
-    return Recording(
-        observations=observations, calibration=calibration or observations, origin={"suites": "none, made up"}
-    )
+MANY = random_observations(10_000, 5, seed=9)
 
 
 def file_of(folder, name):
@@ -47,7 +45,7 @@ def file_of(folder, name):
 def exported(request, tmp_path_factory):
     folder, actor = tmp_path_factory.mktemp("run"), random_actor(Widths(lstm=request.param))
     write_run(folder, actor)
-    export(folder, ONNX, recorded())
+    export(folder, ONNX)
     return folder, actor
 
 
@@ -138,15 +136,14 @@ def test_the_same_weights_and_observations_give_the_same_bytes_elsewhere_too(exp
     code = """
 import sys; import numpy as np
 from roadsense.convoy.observation import Observation
-from roadsense.export.formats import export
-from roadsense.export.recording import Recording
+from roadsense.export.onnx import export_onnx
+from roadsense.export.quantised import export_fp16, export_int8
 stored = np.load(sys.argv[1] + "/seen.npz")
-seen = Observation(*(stored[name] for name in stored.files))
-origin = {"suites": "none, made up"}
-export(sys.argv[1], ["onnx", "fp16", "int8"], Recording(observations=seen, calibration=seen, origin=origin))
+export_onnx(sys.argv[1]); export_fp16(sys.argv[1])
+export_int8(sys.argv[1], Observation(*(stored[name] for name in stored.files)))
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True)
-    for name in [*(file_of(folder, name).name for name in ONNX), "parity.json"]:
+    for name in [file_of(folder, name).name for name in ONNX]:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
     assert not [file.name for file in tmp_path.iterdir() if file.name.startswith(".")]
 
@@ -179,7 +176,7 @@ def test_a_recording_without_hazards_or_without_calm_calibrates_nothing(exported
     rest = Observation._make(array[~strata(SEEN)[lacking]] for array in SEEN)
     before = (folder / "model.int8.onnx").read_bytes()
     with pytest.raises(RoadsenseError, match=f"is of {lacking}, so ranges cannot be calibrated"):
-        export(folder, ["int8"], recorded(calibration=rest))
+        export_int8(folder, rest)
     assert (folder / "model.int8.onnx").read_bytes() == before
 
 
@@ -189,10 +186,10 @@ def test_a_format_out_of_its_bound_is_not_left_and_the_others_are(tmp_path):
         actor.phi.layers[1].bias[0] = -100.0
         actor.head[0].weight[:, 0] = 1e4
     write_run(tmp_path, actor)
-    found = export(tmp_path, ["int8", "onnx"], recorded())
-    assert found.files == [tmp_path / "model.onnx"] and len(found.refused) == 1
-    assert re.search(r"model\.int8\.onnx: its actions differ from the network's by .*, at most 0\.05 is allowed"
-                     r".*removed\.$", found.refused[0])  # fmt: skip
+    (tmp_path / "model.int8.onnx").write_bytes(b"of an earlier export")
+    found, files = export(tmp_path, ["int8", "onnx"])
+    assert files == [tmp_path / "model.onnx"] and list(found.refused) == ["int8"]
+    assert re.match(r"its actions differ from the network's by .*, at most 0\.05 is allowed", found.refused["int8"])
     assert not (tmp_path / "model.int8.onnx").exists() and (tmp_path / "model.onnx").exists()
     told = json.loads((tmp_path / "parity.json").read_text())["formats"]
     assert told["onnx"]["passed"] and not told["int8"]["passed"] and "at most 0.05" in told["int8"]["why"]
@@ -221,8 +218,8 @@ def test_weights_that_half_precision_cannot_hold_are_found(exported, tmp_path):
         actor.phi.layers[0].bias.mul_(1e6)
         actor.phi.layers[1].weight.mul_(1e-6)
     write_run(tmp_path, actor)
-    (refused,) = export(tmp_path, ["onnx", "fp16"], recorded()).refused
-    assert "model.fp16.onnx: its actions differ from the network's by nan" in refused
+    found, _ = export(tmp_path, ["onnx", "fp16"])
+    assert found.refused["fp16"].startswith("its actions differ from the network's by nan")
     assert not (tmp_path / "model.fp16.onnx").exists()
     told = json.loads((tmp_path / "parity.json").read_text())["formats"]["fp16"]
     assert told["largest"] is None and not told["passed"]
@@ -263,7 +260,7 @@ def test_a_format_of_other_weights_is_not_compared(tmp_path):
     write_run(tmp_path, random_actor())
     with pytest.raises(UsageError, match=r"model\.fp16\.onnx: no such file; export the format fp16 first"):
         measure(tmp_path, "fp16", SEEN)
-    export(tmp_path, ["onnx"], recorded())
+    export(tmp_path, ["onnx"])
     write_run(tmp_path, random_actor(seed=5))
     with pytest.raises(InputMismatchError, match=r"model\.onnx: was exported from other weights"):
         measure(tmp_path, "onnx", SEEN)
@@ -274,7 +271,7 @@ def test_a_format_of_other_weights_is_not_compared(tmp_path):
 @pytest.mark.parametrize("name", ["onnx", "fp16", "int8"])
 def test_a_tampered_weight_makes_parity_fail(tmp_path, name):
     write_run(tmp_path, random_actor())
-    export(tmp_path, ONNX, recorded())
+    export(tmp_path, ONNX)
     path = file_of(tmp_path, name)
     model = onnx.load(path)
     bias = next(tensor for tensor in model.graph.initializer if tensor.name == "head_1_bias")
@@ -291,11 +288,11 @@ def test_a_tampered_weight_makes_parity_fail(tmp_path, name):
 
 def test_a_folder_without_weights_is_named(tmp_path):
     with pytest.raises(RoadsenseError, match=r"signature\.json: no such file"):
-        export(tmp_path, ["onnx"], recorded())
+        export(tmp_path, ["onnx"])
     write_run(tmp_path, random_actor())
     (tmp_path / "policy.safetensors").unlink()
     with pytest.raises(RoadsenseError, match=r"policy\.safetensors: no such file; train or export"):
-        export(tmp_path, ["onnx"], recorded())
+        export(tmp_path, ["onnx"])
     assert [file.name for file in tmp_path.iterdir()] == ["signature.json"]
 
 
@@ -303,10 +300,10 @@ def test_c_is_said_to_be_absent_where_it_cannot_be_had(exported, tmp_path, monke
     monkeypatch.setattr(formats, "host_compiler", no_compiler)
     folder, _ = exported
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    found = export(tmp_path, ["c"], recorded())
-    assert found.files == found.refused == [] and len(found.absent) == 1
+    found, files = export(tmp_path, ["c"])
+    assert not files and not found.refused and found.absent["c"]
     told = json.loads((tmp_path / "parity.json").read_text())["formats"]["c"]
-    assert told == {"available": False, "why": found.absent[0].removeprefix("c: ")} and told["why"]
+    assert told == {"available": False, "why": found.absent["c"]}
     assert not (tmp_path / "model.c").exists() and not (tmp_path / "model.h").exists()
 
 
@@ -341,15 +338,16 @@ def test_checksums_of_a_packaged_run_stay_true(exported, tmp_path, capsys, monke
     from roadsense import cli
     from roadsense.export import package
 
-    monkeypatch.setattr(package, "record", lambda run, **_: recorded())  # recording is tested for itself
+    monkeypatch.setattr(package, "record", lambda run, **_: recorded(MANY, SEEN))  # recording is tested for itself
     quickly = ["--no-closed-loop", "--no-latency"]
     write_run(tmp_path, exported[1])
     run = RunFolder(tmp_path)
     assert cli.main(["export", str(tmp_path), "--formats", "onnx", *quickly]) == 0
     run.write_checksums()
     assert cli.main(["export", str(tmp_path), "--formats", "fp16,int8", *quickly]) == 0
+    card = "CARD.md"
     assert capsys.readouterr().out.split() == [
-        str(tmp_path / name) for name in ("model.onnx", "model.fp16.onnx", "model.int8.onnx")
+        str(tmp_path / name) for name in ("model.onnx", card, "model.fp16.onnx", "model.int8.onnx", card)
     ]
     run.verify()
     assert "model.int8.onnx" in (tmp_path / "checksums.sha256").read_text()
@@ -358,3 +356,142 @@ def test_checksums_of_a_packaged_run_stay_true(exported, tmp_path, capsys, monke
     (tmp_path / "signature.json").write_text("{}")
     assert cli.main(["export", str(tmp_path), "--formats", "int8"]) == 4
     assert not (tmp_path / ".lock").exists()
+
+
+@plain
+def test_an_export_that_breaks_off_changes_nothing_in_the_run(exported, tmp_path, monkeypatch):
+    from roadsense.export import make as making
+
+    folder, _ = exported
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    calls = []
+
+    def stopped(*arguments, **more):
+        calls.append(arguments)
+        if len(calls) == 3:  # weights and ONNX are compared
+            raise KeyboardInterrupt
+        return measure(*arguments, **more)
+
+    monkeypatch.setattr(making, "measure", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        export(tmp_path, ONNX, recorded(random_observations(300, 4), SEEN))
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@plain
+def test_what_a_killed_export_left_is_no_part_of_the_run(exported, tmp_path):
+    shutil.copytree(exported[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / ".export").mkdir()
+    (tmp_path / ".export" / "model.onnx").write_bytes(b"half")
+    run = RunFolder(tmp_path)
+    run.write_checksums()
+    assert ".export" not in (tmp_path / "checksums.sha256").read_text()
+    found, _ = export(tmp_path, ["fp16"])
+    assert found.made == ["fp16"] and not (tmp_path / ".export").exists()
+
+
+@plain
+def test_one_format_that_cannot_be_made_leaves_the_others(exported, tmp_path):
+    write_run(tmp_path, exported[1])
+    rest = Observation._make(array[~strata(SEEN)["hazard"]] for array in SEEN)
+    found, files = export(tmp_path, ONNX, recorded(calibration=rest))
+    assert [file.name for file in files] == ["model.onnx", "model.fp16.onnx"]
+    assert "ranges cannot be calibrated" in found.refused["int8"]
+    told = json.loads((tmp_path / "parity.json").read_text())["formats"]["int8"]
+    assert told == {"available": True, "passed": False, "why": found.refused["int8"]}
+
+
+def test_a_network_without_a_layer_for_8_bits_has_no_such_format(tmp_path):
+    write_run(tmp_path, random_actor(Widths(phi=(7,), head=())))
+    found, files = export(tmp_path, ONNX)
+    assert [file.name for file in files] == ["model.onnx", "model.fp16.onnx"]
+    assert found.absent == {"int8": "no layer of so small a network is quantised"}
+
+
+@plain
+def test_an_engine_of_another_machine_stays_with_its_proof(exported, tmp_path):
+    shutil.copytree(exported[0], tmp_path, dirs_exist_ok=True)
+    plan = tmp_path / "engines" / "sm10-11.0" / "model.plan"
+    plan.parent.mkdir(parents=True)
+    plan.write_bytes(b"a plan")
+    proof = {"available": True, "passed": True, "file": "engines/sm10-11.0/model.plan", "digest": file_digest(plan)}
+    told = json.loads((tmp_path / "parity.json").read_text())
+    write_json(tmp_path / "parity.json", {**told, "formats": {**told["formats"], "tensorrt": proof}})
+    found, _ = export(tmp_path, [])
+    assert plan.read_bytes() == b"a plan"
+    if "tensorrt" in found.absent:
+        assert json.loads((tmp_path / "parity.json").read_text())["formats"]["tensorrt"] == proof
+
+
+@plain
+def test_what_is_not_exported_anew_is_not_signed_anew(exported, tmp_path, capsys):
+    from roadsense import cli
+
+    shutil.copytree(exported[0], tmp_path, dirs_exist_ok=True)
+    RunFolder(tmp_path).write_checksums()
+    quickly = ["--no-closed-loop", "--no-latency"]
+    for name in ("model.fp16.onnx", "parity.json"):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole + b" ")
+        assert cli.main(["export", str(tmp_path), "--formats", "onnx", *quickly]) == 4
+        assert name in capsys.readouterr().err
+        (tmp_path / name).write_bytes(whole)
+
+
+def changed(folder, into, change):
+    """A copy of a run whose ``model.onnx`` was changed."""
+    shutil.copytree(folder, into, dirs_exist_ok=True)
+    model = onnx.load(into / "model.onnx")
+    change(model.graph)
+    onnx.save(model, into / "model.onnx")
+
+
+@plain
+def test_a_graph_that_heeds_unused_rows_is_found(exported, tmp_path):
+    def count_rows(graph):
+        """Adds a thousandth of the number of rows, used or not, to the mean."""
+        nodes = list(graph.node)
+        del graph.node[:]
+        for node in nodes:
+            if node.name == "mean":
+                graph.initializer.append(numpy_helper.from_array(np.float32(1e-3), "thousandth"))
+                graph.node.append(onnx.helper.make_node("Mul", ["used", "zero"], ["nothing"], name="nothing"))
+                graph.node.append(onnx.helper.make_node("Add", ["nothing", "thousandth"], ["each"], name="each"))
+                graph.node.append(
+                    onnx.helper.make_node("ReduceSum", ["each", "axis_1"], ["rows"], name="rows", keepdims=1)
+                )
+                graph.node.append(onnx.helper.make_node("Add", ["total", "rows"], ["more"], name="more"))
+                node.input[0] = "more"
+            graph.node.append(node)
+        graph.initializer.append(numpy_helper.from_array(np.float32(0.0), "zero"))
+
+    changed(exported[0], tmp_path, count_rows)
+    found = measure(tmp_path, "onnx", SEEN)
+    assert found.padded > 1e-6 and not found.passed
+
+
+@pytest.mark.parametrize("exported", [9], indirect=True, ids=["memory"])
+def test_a_memory_that_goes_on_otherwise_is_found(exported, tmp_path):
+    def forget(graph):
+        """Keeps the action, and gives another cell away."""
+        for node in graph.node:
+            node.output[:] = ["cell_true" if name == "next_cell" else name for name in node.output]
+            node.input[:] = ["cell_true" if name == "next_cell" else name for name in node.input]
+        graph.node.append(onnx.helper.make_node("Neg", ["cell_true"], ["next_cell"], name="cell_false"))
+
+    changed(exported[0], tmp_path, forget)
+    found = measure(tmp_path, "onnx", SEEN)
+    assert not found.passed and found.recorded > 1e-3
+
+
+@plain
+def test_a_graph_with_other_inputs_than_it_states_is_refused(exported, tmp_path):
+    def rename(graph):
+        graph.input[0].name = "car"
+        for node in graph.node:
+            node.input[:] = ["car" if name == "ego" else name for name in node.input]
+
+    changed(exported[0], tmp_path, rename)
+    with pytest.raises(InputMismatchError, match=r"model\.onnx: has other inputs than its signature states"):
+        Policy.load(tmp_path / "model.onnx")

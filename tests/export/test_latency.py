@@ -2,17 +2,18 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
 from roadsense.errors import RoadsenseError
-from roadsense.export.formats import FORMATS, export
-from roadsense.export.latency import outside, write_latency
-from roadsense.export.recording import Recording
+from roadsense.export.formats import FORMATS
+from roadsense.export.latency import measure_latency, outside
 from roadsense.manifest import file_digest
 from roadsense.policies.signature import Widths
 
 from ..policies.networks import random_actor, random_observations, write_run
+from .making import export, recorded
 
 
 @pytest.fixture(scope="module", params=[0, 4], ids=["plain", "memory"])
@@ -20,9 +21,11 @@ def timed(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     write_run(folder, random_actor(Widths(phi=(8, 8), lstm=request.param, head=(8,))))
     seen = random_observations(300, 4)
-    export(folder, ["onnx", "int8"], Recording(observations=seen, calibration=seen, origin={}))
-    told = write_latency(folder, seen, decisions=40)
-    assert json.loads((folder / "latency.json").read_text()) == told
+    export(folder, ["onnx", "int8"], recorded(seen))
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    told = measure_latency(folder, seen, decisions=40)
+    assert before is None or os.sched_getaffinity(0) == before  # the thread is given back its cores
+    assert json.loads(json.dumps(told)) == told
     return folder, told
 
 
@@ -63,16 +66,20 @@ def test_a_bound_that_is_not_kept_is_a_sentence():
 def test_c_is_judged_where_it_is(tmp_path, require_compilers):
     write_run(tmp_path, random_actor())
     seen = random_observations(300, 4)
-    export(tmp_path, ["onnx", "c"], Recording(observations=seen, calibration=seen, origin={}))
-    told = write_latency(tmp_path, seen, decisions=40)
+    export(tmp_path, ["onnx", "c"], recorded(seen))
+    told = measure_latency(tmp_path, seen, decisions=40)
     assert sum("c p50 / onnx p50" in one["what"] for one in told["bounds"]) == 3
 
 
-def test_the_thread_is_given_back_its_cores(timed):
-    if hasattr(os, "sched_getaffinity"):
-        assert len(os.sched_getaffinity(0)) == os.cpu_count()
+def test_a_format_that_cannot_be_opened_is_not_measured_and_the_others_are(timed, tmp_path):
+    shutil.copytree(timed[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.int8.onnx").write_bytes(b"cut short")
+    told = measure_latency(tmp_path, random_observations(300, 4), decisions=20)
+    assert told["formats"]["onnx"]["measured"]
+    spoilt = told["formats"]["int8"]
+    assert not spoilt["measured"] and "model.int8.onnx: cannot be read" in spoilt["why"] and "digest" not in spoilt
 
 
 def test_nothing_to_decide_on_is_refused(tmp_path):
     with pytest.raises(RoadsenseError, match="no observation to decide on"):
-        write_latency(tmp_path, random_observations(0, 4))
+        measure_latency(tmp_path, random_observations(0, 4))

@@ -261,6 +261,10 @@ def test_other_parts_and_shapes_are_refused_by_name(packaged):
             packaged.act({**good, **changes})
     with pytest.raises(ObservationError, match="peer_mask"):
         packaged.act({"ego": good["ego"], "peers": good["peers"]})
+    with pytest.raises(ObservationError, match="peer_mask holds NaN or infinity"):
+        packaged.act({**good, "peer_mask": [np.nan, 1.0, 0.0]})
+    other = {**good, "peer_mask": good["peer_mask"].astype(float) * 256.0}  # not 0 is used
+    assert packaged.act(other) == packaged.act(good)
     lists = {name: array.tolist() for name, array in good.items()}
     assert packaged.act(lists) == packaged.act(good)
 
@@ -278,6 +282,8 @@ def test_no_decision_is_the_drivers_where_there_is_one_and_full_braking_where_no
 def test_a_baseline_decides_on_one_observation_too_unless_it_reads_the_truth():
     observation = one_of(random_observations(1, 3), 0)
     assert make_baseline("always_brake").act(observation) == np.ones(1)
+    for name in ("random", "cacc", "v2v_tuned"):  # which remember something
+        assert np.isfinite(make_baseline(name).act(observation)).all()
     with pytest.raises(UsageError, match="oracle reads the truth"):
         make_baseline("oracle").act(observation)
 
