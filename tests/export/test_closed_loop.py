@@ -62,8 +62,13 @@ def scaled(run, into, factor):
     return into
 
 
-def test_a_file_of_the_same_network_drives_alike(run):
-    found = play_formats(run, ["onnx", "safetensors"], QUICK, progress=False)
+@pytest.fixture(scope="module")
+def driven(run):
+    return play_formats(run, ["onnx", "safetensors"], QUICK, progress=False)
+
+
+def test_a_file_of_the_same_network_drives_alike(driven):
+    found = driven
     assert list(found) == ["onnx", "safetensors"]
     for facts in found.values():
         assert facts["passed"] and "why" not in facts and facts["episodes"] == 432
@@ -107,21 +112,22 @@ def test_gates_that_only_the_network_passes_are_named(run):
     assert "it fails a gate that the network passes, safety: episodes that the policy broke off" in found["why"]
 
 
-def test_a_format_that_drives_otherwise_is_not_packaged(run, tmp_path, monkeypatch):
+def test_a_format_that_drives_otherwise_is_not_packaged(driven, tmp_path, monkeypatch):
     write_run(tmp_path, listening_actor())
     seen = random_observations(10_000, 4)
     monkeypatch.setattr(package, "record", lambda *_, **__: Recording(observations=seen, calibration=seen, origin={}))
-    refused = {"passed": False, "why": "it collides in 9 of 10 hazards, the network in 0 (p = 0.004)"}
-    monkeypatch.setattr(package, "play_formats", lambda *_, **__: {"onnx": refused, "fp16": {"passed": True}})
+    alike = driven["onnx"]
+    refused = {**alike, "passed": False, "why": "it collides in 9 of 10 hazards, the network in 0 (p = 0.004)"}
+    monkeypatch.setattr(package, "play_formats", lambda *_, **__: {"onnx": refused, "fp16": alike})
     done = export_formats(tmp_path, ExportConfig(formats=("onnx", "fp16"), latency=False), progress=False)
     assert done.files == [tmp_path / "model.fp16.onnx", tmp_path / "CARD.md"]
     assert not (tmp_path / "model.onnx").exists()
     assert done.refused == [f"{tmp_path}: onnx is not kept: in closed loop {refused['why']}."]
     told = json.loads((tmp_path / "parity.json").read_text())["formats"]
     assert not told["onnx"]["passed"] and told["onnx"]["closed_loop"] == refused
-    assert told["fp16"]["passed"] and told["fp16"]["closed_loop"] == {"passed": True}
+    assert told["fp16"]["passed"] and told["fp16"]["closed_loop"] == alike
     # what was refused stays written down when another format is exported
-    monkeypatch.setattr(package, "play_formats", lambda *_, **__: {"fp16": {"passed": True}})
+    monkeypatch.setattr(package, "play_formats", lambda *_, **__: {"fp16": alike})
     export_formats(tmp_path, ExportConfig(formats=("fp16",), latency=False), progress=False)
     assert json.loads((tmp_path / "parity.json").read_text())["formats"]["onnx"] == told["onnx"]
 
