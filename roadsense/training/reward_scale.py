@@ -39,7 +39,7 @@ class ReturnSpread:
         return np.clip(rewards / self.std, -self.clip, self.clip).astype(np.float32)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps. Running returns are left out: a resumed training begins new episodes."""
+        """What a checkpoint keeps."""
         return {"mean": self.mean, "variance": self.variance, "count": self.count}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -69,3 +69,12 @@ class RewardScale(ReturnSpread):
         self.learn(self._returns)
         self._returns[done] = 0.0
         return self.scaled(rewards)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: also the returns of episodes under way."""
+        return {**super().state(), "returns": self._returns.tolist()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes a saved state over."""
+        super().restore(state)
+        self._returns[:] = state["returns"]
