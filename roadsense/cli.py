@@ -234,7 +234,8 @@ def _train(arguments: list[str]) -> None:
 
 def _resume(run: str, others: list[str]) -> None:
     if others:
-        raise UsageError(f"train: --resume goes on as the training was configured; leave out {' '.join(others)}.")
+        new = ", which begins a new one" if any(one.startswith("--init") for one in others) else ""
+        raise UsageError(f"train: --resume goes on as the training was configured; leave out {' '.join(others)}{new}.")
     from roadsense.training.folder import begun_config
     from roadsense.training.sb3 import train
 
@@ -242,7 +243,7 @@ def _resume(run: str, others: list[str]) -> None:
     if finished:
         print(f"roadsense: {run}: is trained to its end already, nothing is left to do", file=sys.stderr)
     else:
-        train(config)
+        train(config, begun=True)
     print(run)
 
 

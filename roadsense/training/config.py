@@ -47,6 +47,8 @@ class TrainConfig:
     engine: str = "sumo"
     """Who moves the cars: ``sumo``, ``native`` (SUMO's car following, many times as fast) or ``auto``."""
 
+    init_from: str | None = None
+    """Run folder or checkpoint whose weights a new training begins with; none: random ones."""
     algorithm: str = "ppo"
     """``ppo``, ``recurrent-ppo``, ``dagger`` (imitates an oracle) or ``dagger+ppo`` (one after the other)."""
     total_timesteps: int = 1_000_000

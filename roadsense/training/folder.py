@@ -136,6 +136,7 @@ def write_result(
     result = {
         "finished": True,
         **{key: facts[key] for key in ("config", "made_with", *INPUTS, "timesteps", "resumed_at", "validations")},
+        "init_weights_digest": facts.get("init_weights_digest"),
         "best": best.document() if best else None,
         "weights_digest": signature.weights_digest,
         "seconds": round(seconds, 2),

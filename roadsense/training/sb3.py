@@ -26,6 +26,7 @@ from roadsense.training.experience import (
     validation_player,
 )
 from roadsense.training.folder import MODEL_NAME, RESULT_NAME, earlier_state
+from roadsense.training.initial import initial_weights, put_initial
 from roadsense.training.log import LOG_NAME, TENSORBOARD_DIR, UpdateLog, open_logger
 from roadsense.training.model import build_model, refuse_not_finite
 from roadsense.training.reward_scale import RewardScale
@@ -123,7 +124,9 @@ class _Learning(Training):
         self.save_last()
 
 
-def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback | None = None) -> dict[str, Any]:
+def train(
+    config: TrainConfig, *, progress: bool = True, callback: BaseCallback | None = None, begun: bool = False
+) -> dict[str, Any]:
     """Trains, or continues a training that was stopped, and leaves the result in ``config.run_dir``.
 
     A training that was stopped or killed and continued ends with the bits of one that was not.
@@ -136,6 +139,8 @@ def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback 
         config: of the training.
         progress: whether to show a bar on stderr.
         callback: a further callback of Stable-Baselines3; DAgger calls it after every round.
+        begun: the configuration is the one that a training under way recorded, so what it was begun with is not
+            looked at again.
 
     Returns:
         The content of ``training.json``.
@@ -154,6 +159,7 @@ def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback 
     if earlier is None and (run_dir / LOG_NAME).is_file():  # of a training that was killed before its first checkpoint
         shutil.rmtree(run_dir / TENSORBOARD_DIR, ignore_errors=True)
     arrays = read_arrays(run_dir / LAST) if earlier is not None else {}
+    initial = None if begun else initial_weights(config, earlier)
     sweep(run_dir, (MODEL_NAME, RESULT_NAME, LOG_NAME, SIGNATURE_NAME, WEIGHTS_NAME))
     torch.set_num_threads(config.torch_threads)
     scale = None if config.dagger_steps else RewardScale(config.n_envs, config.gamma, config.reward_clip)
@@ -165,12 +171,13 @@ def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback 
         raise
     try:
         model = build_model(config, env, run_dir)
+        init_digest = put_initial(config, initial, model, earlier)
         with reading(run_dir / LAST):
             updates = UpdateLog(run_dir / LOG_NAME, None if earlier is None else arrays["log"])
         model.set_logger(open_logger(run_dir, updates, config.tensorboard))
         imitation = Imitation(config, env, model, (run_dir / LAST).parent) if config.dagger_steps else None
         begun_with = [{"from_step": 0, **made_with()}]
-        training = _Learning(config, env, model, updates, val_player, inputs, imitation, begun_with)
+        training = _Learning(config, env, model, updates, val_player, inputs, imitation, begun_with, init_digest)
         if earlier is not None:
             with reading(run_dir / LAST):
                 training.resume(earlier, arrays)

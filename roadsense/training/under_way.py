@@ -52,6 +52,8 @@ class Training:
     imitation: Imitation | None
     made_with: list[dict[str, Any]]
     """Commit and versions, from each step on at which it was begun or taken up again."""
+    init_weights_digest: str | None = None
+    """Of the actor it was begun with, where that was a given one."""
     resumed_at: list[int] = field(default_factory=list)
     validations: list[dict[str, Any]] = field(default_factory=list)
     best: Validation | None = None
@@ -70,6 +72,7 @@ class Training:
             "seeds": {"root": self.config.seed, "episodes_begun": self.env.played},
             "made_with": self.made_with,
             "layout_hash": layout_hash(self.config.messages_per_peer),
+            "init_weights_digest": self.init_weights_digest,
             **self.inputs,
             "timesteps": self.model.num_timesteps,
             "reward_scale": None if scale is None else scale.state(),
@@ -146,6 +149,7 @@ class Training:
         self.best = None if facts["best"] is None else Validation(*facts["best"])
         self.resumed_at = [*facts["resumed_at"], self.model.num_timesteps]
         self.made_with = [*facts["made_with"], {**self.made_with[0], "from_step": self.model.num_timesteps}]
+        self.init_weights_digest = facts["init_weights_digest"]
         if self.imitation is not None:
             steps = min(self.model.num_timesteps, self.config.dagger_steps)
             self.imitation.restore(steps // self.imitation.experience.round_size)

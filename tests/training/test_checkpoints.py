@@ -1,4 +1,4 @@
-"""Checkpoints that are kept, and the command line that goes on from them."""
+"""Checkpoints that are kept, and the command line that goes on from them or begins with their weights."""
 
 import dataclasses
 import json
@@ -6,18 +6,20 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from stable_baselines3 import PPO as Learner
 
 from roadsense.cli import main
-from roadsense.errors import InputMismatchError, RoadsenseError
+from roadsense.errors import InputMismatchError, RoadsenseError, UsageError
 from roadsense.policies.signature import weights_digest
-from roadsense.training.checkpoints import BEST, LAST, keep_best, sweep
+from roadsense.training.checkpoints import BEST, LAST, keep_best, read_facts, sweep
 from roadsense.training.config import TrainConfig
 from roadsense.training.model import actor_tensors
 from roadsense.training.sb3 import train
 from roadsense.training.validation import Validation
 
 from ..datasets.by_hand import dataset_of
+from ..traps import write_trapped_zip
 from .callbacks import At
 
 TINY = TrainConfig(
@@ -136,6 +138,9 @@ def test_resume_takes_everything_from_the_run_wherever_it_lies(trained, tmp_path
         (["--resume"], "--resume needs a value, the folder of a training that was begun."),
         (["--resume", "{}", "--seed", "4"],
          "train: --resume goes on as the training was configured; leave out --seed 4."),
+        (["--init-from", "a.zip", "--resume", "{}"],
+         "train: --resume goes on as the training was configured; leave out --init-from a.zip, which begins a new "
+         "one."),
         (["--resume", "{}"], "{}: has no checkpoints/last.zip to resume from; give the folder of a training, or begin "
          "one anew."),
         (["--resume", "{}/nowhere"], "{}/nowhere: has no checkpoints/last.zip to resume from; give the folder of a "
@@ -203,3 +208,96 @@ def test_a_changed_dataset_is_refused(tmp_path, said):
     (tmp_path / "other").rename(tmp_path / "data")
     code, _, err = said("train", "--resume", tmp_path / "run")
     assert code == 4 and "was begun on another dataset or radio" in err and err.count("\n") == 1
+
+
+# ---------------------------------------------------------------- --init-from
+
+
+def first_weights(config):
+    """The policy before its first step."""
+    seen = []
+
+    def look(model):
+        seen.append({name: tensor.clone() for name, tensor in model.policy.state_dict().items()})
+        raise KeyboardInterrupt
+
+    with pytest.raises(RoadsenseError):
+        train(config, progress=False, callback=At(0, look))
+    return seen[0]
+
+
+@pytest.mark.parametrize("model", ["", "model.zip", BEST])
+def test_a_new_training_begins_with_given_weights(model, trained, tmp_path):
+    run, result = trained
+    config = into(tmp_path, seed=8, init_from=str(run / model), log_std_start=-1.5)
+    begun, given = first_weights(config), Learner.load(run / "model.zip", device="cpu").policy.state_dict()
+    assert begun.keys() == given.keys()
+    assert all(torch.equal(begun[name], given[name]) for name in given if name != "log_std")
+    assert begun["log_std"].item() == -1.5  # exploration is the new training's own
+    facts = read_facts(tmp_path / LAST)
+    assert facts["timesteps"] == 0 and facts["init_weights_digest"] == result["weights_digest"]
+    found = train(config, progress=False)
+    assert found["init_weights_digest"] == result["weights_digest"] != found["weights_digest"]
+    assert found["config"]["init_from"] == str(run / model) and found["timesteps"] == 256
+    assert json.loads((tmp_path / "training.json").read_text()) == found
+
+
+def test_dagger_too_begins_with_given_weights_and_random_ones_have_no_digest(trained, tmp_path):
+    run, result = trained
+    config = into(tmp_path, algorithm="dagger", init_from=str(run), total_timesteps=64, dagger_gradients=1)
+    assert train(config, progress=False)["init_weights_digest"] == result["weights_digest"]
+    assert result["init_weights_digest"] is None
+
+
+def test_a_training_under_way_does_without_the_model_it_began_with(trained, tmp_path, said):
+    model = tmp_path / "model.zip"
+    model.write_bytes((trained[0] / "model.zip").read_bytes())
+    config = into(tmp_path / "run", init_from=str(model))
+    stop(config, 70)
+    other = train(into(tmp_path / "other", seed=9, total_timesteps=64), progress=False)
+    model.write_bytes((tmp_path / "other" / "model.zip").read_bytes())
+    with pytest.raises(InputMismatchError, match=r"was begun with other weights than .*model\.zip holds now") as told:
+        train(config, progress=False)
+    assert "\n" not in str(told.value)
+    assert said("train", "--resume", tmp_path / "run")[0] == 0
+    found = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert found["init_weights_digest"] == trained[1]["weights_digest"] != other["weights_digest"]
+
+    gone = into(tmp_path / "gone", init_from=str(model))
+    stop(gone, 70)
+    model.unlink()
+    assert train(gone, progress=False)["init_weights_digest"] == other["weights_digest"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "told"),
+    [
+        (
+            {"phi_widths": (6, 7)},
+            InputMismatchError,
+            r"model.zip: has phi_widths \[6, 6\] and not \[6, 7\]; train with",
+        ),
+        ({"head_widths": (6, 6)}, InputMismatchError, r"has head_widths \[6\] and not \[6, 6\]"),
+        ({"critic_widths": (5,)}, InputMismatchError, r"has critic_widths \[6\] and not \[5\]"),
+        ({"algorithm": "recurrent-ppo"}, InputMismatchError, "has lstm_width None and not 4"),
+        ({"messages_per_peer": 2}, InputMismatchError, "has messages_per_peer 1 and not 2"),
+        ({"control": "acceleration"}, InputMismatchError, "has control brake and not acceleration"),
+        ({"init_from": "nowhere"}, UsageError, "nowhere: no such model; --init-from takes the folder of a finished"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(changes, kind, told, trained, tmp_path):
+    with pytest.raises(kind, match=told) as refused:
+        train(into(tmp_path / "run", **{"init_from": str(trained[0]), **changes}), progress=False)
+    assert "\n" not in str(refused.value) and not (tmp_path / "run").exists()
+
+
+def test_weights_of_another_layout_and_trapped_ones_are_refused(trained, tmp_path):
+    other, trapped, sprung = tmp_path / "other.zip", tmp_path / "trapped.zip", tmp_path / "sprung"
+    other.write_bytes((trained[0] / "model.zip").read_bytes())
+    edited(other, lambda facts: facts.update(layout_hash="0" * 64))
+    with pytest.raises(InputMismatchError, match=r"other.zip: reads observation layout 000000000000, this version"):
+        train(into(tmp_path / "run", init_from=str(other)), progress=False)
+    write_trapped_zip(trapped, sprung, like=trained[0] / "model.zip", only="policy.pth")
+    with pytest.raises(RoadsenseError, match=r"trapped.zip: is not a whole checkpoint"):
+        train(into(tmp_path / "run", init_from=str(trapped)), progress=False)
+    assert not sprung.exists() and not (tmp_path / "run").exists()
