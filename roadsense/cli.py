@@ -194,7 +194,9 @@ def _replay(arguments: list[str]) -> None:
     print(asked.html)
 
 
-def _taken(flag: str, arguments: list[str], default: str) -> tuple[str, list[str]]:
+def _taken(
+    flag: str, arguments: list[str], default: str, what: str = "a preset or a YAML file"
+) -> tuple[str, list[str]]:
     """Value of a flag, given as two words or with "=", and the other arguments.
 
     Raises:
@@ -206,7 +208,7 @@ def _taken(flag: str, arguments: list[str], default: str) -> tuple[str, list[str
             return value, arguments[:place] + arguments[place + 1 :]
         if name == flag:
             if place + 1 == len(arguments):
-                raise UsageError(f"{flag} needs a value, a preset or a YAML file.")
+                raise UsageError(f"{flag} needs a value, {what}.")
             return arguments[place + 1], arguments[:place] + arguments[place + 2 :]
     return default, arguments
 
@@ -215,13 +217,34 @@ def _train(arguments: list[str]) -> None:
     """Trains a policy on a dataset: --config (a preset or YAML file) first, then every other flag over it."""
     from roadsense.training.config import TrainConfig, read_train_config
 
+    resumed, others = _taken("--resume", arguments, "", "the folder of a training that was begun")
+    if resumed:
+        return _resume(resumed, others)
     preset, rest = _taken("--config", arguments, "standard")
-    about = "Trains a policy. --config PRESET|FILE.yaml (quick, standard) is read first, every flag below goes over it."
+    about = (
+        "Trains a policy. --config PRESET|FILE.yaml (quick, standard) is read first, every flag below goes over it. "
+        "--resume RUN instead of all of them goes on with a training that was stopped or killed, to the same weights."
+    )
     config = _parse(TrainConfig, "train", rest, default=read_train_config(preset), description=about)
     from roadsense.training.sb3 import train
 
     train(config)
     print(config.run_dir)
+
+
+def _resume(run: str, others: list[str]) -> None:
+    if others:
+        new = ", which begins a new one" if any(one.startswith("--init") for one in others) else ""
+        raise UsageError(f"train: --resume goes on as the training was configured; leave out {' '.join(others)}{new}.")
+    from roadsense.training.folder import begun_config
+    from roadsense.training.sb3 import train
+
+    config, finished = begun_config(Path(run))
+    if finished:
+        print(f"roadsense: {run}: is trained to its end already, nothing is left to do", file=sys.stderr)
+    else:
+        train(config, begun=True)
+    print(run)
 
 
 def _export(arguments: list[str]) -> int:

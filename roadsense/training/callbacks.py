@@ -89,3 +89,17 @@ class Every(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
+
+
+class BeforeRollout(BaseCallback):
+    """Calls ``action`` before every rollout, the first one included."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        super().__init__()
+        self._action = action
+
+    def _on_rollout_start(self) -> None:
+        self._action()
+
+    def _on_step(self) -> bool:
+        return True

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from roadsense._data import params_dir
 from roadsense.convoy.world import Control
-from roadsense.errors import ParamsError, RoadsenseError, UsageError, explain, nearest
+from roadsense.errors import InputMismatchError, ParamsError, RoadsenseError, UsageError, explain, nearest
 from roadsense.policies.signature import Widths
 from roadsense.traffic.engines import ENGINES
 
@@ -47,6 +47,8 @@ class TrainConfig:
     engine: str = "sumo"
     """Who moves the cars: ``sumo``, ``native`` (SUMO's car following, many times as fast) or ``auto``."""
 
+    init_from: str | None = None
+    """Run folder or checkpoint whose weights a new training begins with; none: random ones."""
     algorithm: str = "ppo"
     """``ppo``, ``recurrent-ppo``, ``dagger`` (imitates an oracle) or ``dagger+ppo`` (one after the other)."""
     total_timesteps: int = 1_000_000
@@ -130,6 +132,8 @@ class TrainConfig:
     """Episodes of a validation, always the same ones."""
     checkpoint_every: int = 100_000
     """Steps between two checkpoints."""
+    keep_best: int = 3
+    """Checkpoints that are kept beside the last and the best one: those that did best on ``val``."""
     torch_threads: int = 1
     """Threads of torch; more gain nothing with networks of this size."""
     tensorboard: bool = True
@@ -160,7 +164,7 @@ class TrainConfig:
             _require(name, getattr(self, name), getattr(self, name) >= 0.0, "0 or more")
         _require("dagger_timesteps", self.dagger_timesteps, 0 < self._dagger_part < self.total_timesteps
                  or self.algorithm != "dagger+ppo", "at least 1 and less than total_timesteps")  # fmt: skip
-        for name in ("critic_warmup", "reminders"):
+        for name in ("critic_warmup", "reminders", "keep_best"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
         for name in (
             "learning_rate",
@@ -269,6 +273,21 @@ def read_train_config(preset: str | Path = "standard", overrides: Mapping[str, A
         if not given:
             raise ParamsError(f"{path}: {error}") from None
     return _validated({**stated, **given})
+
+
+def recorded_config(values: Mapping[str, Any], where: Path) -> TrainConfig:
+    """The configuration that a training recorded.
+
+    Raises:
+        InputMismatchError: another version did, with other fields or values.
+    """
+    other = sorted({*values} ^ {*_FIELDS})
+    try:
+        if other:
+            raise UsageError(f"{', '.join(other)} stand in one and not in the other.")
+        return _validated(values)
+    except UsageError as error:
+        raise InputMismatchError(f"{where}: is configured as this version cannot train ({error})") from None
 
 
 def _validated(values: Mapping[str, Any]) -> TrainConfig:

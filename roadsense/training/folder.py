@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save as to_safetensors
 
-from roadsense.errors import InputMismatchError
-from roadsense.files import write_bytes, write_json
+from roadsense.convoy.observation import layout_hash
+from roadsense.errors import InputMismatchError, UsageError
+from roadsense.files import json_number, write_bytes, write_json
 from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME, Signature
 from roadsense.runs import canonical_digest, read_record
 from roadsense.training.checkpoints import LAST, read_facts
-from roadsense.training.config import TrainConfig
-from roadsense.training.model import AnyPPO, actor_tensors
+from roadsense.training.config import TrainConfig, recorded_config
+from roadsense.training.validation import Validation
 
 MODEL_NAME = "model.zip"
 RESULT_NAME = "training.json"
@@ -26,18 +28,21 @@ EXPLAINED = ("explained_variance", "imitation_explained_variance")
 student on what it had not learned from yet."""
 
 
-def write_policy(run_dir: Path, model: AnyPPO, config: TrainConfig) -> Signature:
+def write_policy(run_dir: Path, tensors: dict[str, NDArray[np.float32]], config: TrainConfig) -> Signature:
     """Writes ``policy.safetensors`` (the actor alone) and ``signature.json``; the same weights give the same bytes."""
-    tensors = actor_tensors(model)
     signature = Signature.of(tensors, config.widths, config.control, config.messages_per_peer)
     write_bytes(run_dir / WEIGHTS_NAME, to_safetensors(tensors))  # no metadata: two keys of it would shuffle the bytes
     write_json(run_dir / SIGNATURE_NAME, signature.document())
     return signature
 
 
-def earlier_state(config: TrainConfig) -> dict[str, Any] | None:
-    """The configuration and state an earlier call left in the run folder, if any."""
-    run_dir = Path(config.run_dir)
+def find_state(run_dir: Path) -> dict[str, Any] | None:
+    """The configuration and state that an earlier call left in a run folder, if any.
+
+    Raises:
+        InputMismatchError: a version did that this one cannot go on from.
+        RoadsenseError: it cannot be read.
+    """
     result, last = run_dir / RESULT_NAME, run_dir / LAST
     if result.is_file():
         found = read_record(result)
@@ -48,6 +53,44 @@ def earlier_state(config: TrainConfig) -> dict[str, Any] | None:
     known = {"config", "made_with", "timesteps", "resumed_at", *INPUTS} <= found.keys()
     if not known or not isinstance(found["config"], dict):
         raise InputMismatchError(f"{run_dir}: holds a training of another version; name another run_dir or remove it.")
+    if not found.get("finished"):
+        _refuse_other_layout(found, last)
+    return found
+
+
+def _refuse_other_layout(found: dict[str, Any], last: Path) -> None:
+    here = layout_hash(int(found["config"].get("messages_per_peer", 1)))
+    if found.get("layout_hash") != here:
+        raise InputMismatchError(
+            f"{last}: is a checkpoint of observation layout {str(found.get('layout_hash'))[:12]}, this version gives "
+            f"{here[:12]}; use the version that made it, or train anew."
+        )
+
+
+def begun_config(run_dir: Path) -> tuple[TrainConfig, bool]:
+    """How the training in a run folder was configured, and whether it is finished.
+
+    Raises:
+        UsageError: there is none that could be gone on with.
+        InputMismatchError: another version configured it.
+    """
+    found = find_state(run_dir)
+    if found is None:
+        raise UsageError(f"{run_dir}: has no {LAST} to resume from; give the folder of a training, or begin one anew.")
+    config = recorded_config({**found["config"], "run_dir": str(run_dir)}, run_dir)
+    return config, bool(found.get("finished"))
+
+
+def earlier_state(config: TrainConfig) -> dict[str, Any] | None:
+    """What :func:`find_state` finds in the run folder of a configuration, which must be the same one.
+
+    Raises:
+        InputMismatchError: it is another one.
+    """
+    run_dir = Path(config.run_dir)
+    found = find_state(run_dir)
+    if found is None:
+        return None
     before, now = dict(found["config"]), config.document()
     for one in (before, now):
         one.pop("run_dir", None)  # a folder may be moved
@@ -70,3 +113,38 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
         "median": float(np.median(known)),
         "median_last_quarter": float(np.median(known[-max(1, len(known) // 4) :])),
     }
+
+
+def write_result(
+    run_dir: Path,
+    facts: dict[str, Any],
+    best: Validation | None,
+    signature: Signature,
+    rows: Sequence[dict[str, float]],
+    seconds: float,
+) -> dict[str, Any]:
+    """Writes ``training.json``: what a finished training came from and looked like.
+
+    Args:
+        run_dir: its folder.
+        facts: of its last checkpoint.
+        best: the validation that chose its policy.
+        signature: of that policy.
+        rows: of its log.
+        seconds: spent on it.
+    """
+    result = {
+        "finished": True,
+        **{key: facts[key] for key in ("config", "made_with", *INPUTS, "timesteps", "resumed_at", "validations")},
+        "init_weights_digest": facts.get("init_weights_digest"),
+        "best": best.document() if best else None,
+        "weights_digest": signature.weights_digest,
+        "seconds": round(seconds, 2),
+        "steps_per_s": round(facts["timesteps"] / seconds, 1),
+        **{name: summary([row[name] for row in rows]) for name in EXPLAINED},
+        "curve": {name: [json_number(row[name]) for row in rows]
+                  for name in ("timesteps", "episode_reward", "collision_share", *EXPLAINED,
+                               "approx_kl", "noise_std", "steps_per_s", "imitation_loss")},
+    }  # fmt: skip
+    write_json(run_dir / RESULT_NAME, result)
+    return result

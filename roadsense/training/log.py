@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
 
-from roadsense.errors import RoadsenseError
 from roadsense.files import cannot_write, write_text
 
 LOG_NAME = "training.csv"
@@ -44,14 +45,14 @@ class UpdateLog(KVWriter):
     """Appends to ``training.csv`` and keeps the rows.
 
     Args:
-        path: of the file; rows of an earlier part of the training are kept up to ``timesteps``.
-        timesteps: where the training goes on.
+        path: of the file, which is written anew: what it holds may have been cut off, or be done again.
+        earlier: :meth:`array` of the part of the training that is done.
     """
 
-    def __init__(self, path: Path, timesteps: int = 0) -> None:
+    def __init__(self, path: Path, earlier: NDArray[np.void] | None = None) -> None:
         self._path = path
         self._begun = time.perf_counter()
-        self.rows = [row for row in read_log(path) if row["timesteps"] <= timesteps] if timesteps else []
+        self.rows = [] if earlier is None else [dict(zip(COLUMNS, row, strict=True)) for row in earlier.tolist()]
         self._before_s = self.rows[-1]["seconds"] if self.rows else 0.0
         write_text(path, _as_csv(self.rows, header=True))
 
@@ -59,6 +60,10 @@ class UpdateLog(KVWriter):
     def seconds(self) -> float:
         """Spent on this training so far, earlier parts included."""
         return float(self._before_s + time.perf_counter() - self._begun)
+
+    def array(self) -> NDArray[np.void]:
+        """The rows so far, to the bit, which the file does not hold."""
+        return np.array([tuple(row[name] for name in COLUMNS) for row in self.rows], [(name, "f8") for name in COLUMNS])
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
         row = {name: float(key_values.get(key, math.nan)) for name, key in COLUMNS.items()}
@@ -83,21 +88,6 @@ def _as_csv(rows: list[dict[str, float]], header: bool) -> str:
         writer.writerow(COLUMNS)
     writer.writerows(["" if math.isnan(row[name]) else f"{row[name]:.6g}" for name in COLUMNS] for row in rows)
     return text.getvalue()
-
-
-def read_log(path: Path) -> list[dict[str, float]]:
-    """The rows of a ``training.csv``; empty cells are NaN.
-
-    Raises:
-        RoadsenseError: it is not one.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [{name: float(row[name] or math.nan) for name in COLUMNS} for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RoadsenseError(f"{path}: is not a training log ({error!r}); remove it.") from None
 
 
 def open_logger(run_dir: Path, updates: UpdateLog, tensorboard: bool) -> Logger:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,143 +11,34 @@ import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
-from roadsense.convoy.player import DEFAULT_RADIO, Player, radios_of
-from roadsense.convoy.source import ScenarioSource, open_source, room_for
-from roadsense.errors import InputMismatchError, StoppedError
-from roadsense.files import cannot_write, json_number, write_bytes, write_json
-from roadsense.policies.signature import Signature
+from roadsense.errors import StoppedError
+from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME
 from roadsense.progress import progress_bar
-from roadsense.runs import canonical_digest, made_with
-from roadsense.traffic.engines import choose_engine
-from roadsense.training.callbacks import AnnealNoise, Every, ShowProgress
-from roadsense.training.checkpoints import BEST, LAST, read_arrays, read_facts, restore_model, save_checkpoint
+from roadsense.runs import made_with
+from roadsense.training.callbacks import AnnealNoise, BeforeRollout, Every, ShowProgress
+from roadsense.training.checkpoints import LAST, read_arrays, reading, sweep
 from roadsense.training.config import TrainConfig
 from roadsense.training.dagger import Imitation
-from roadsense.training.folder import (
-    EXPLAINED,
-    INPUTS,
-    MODEL_NAME,
-    RESULT_NAME,
-    earlier_state,
-    summary,
-    write_policy,
+from roadsense.training.experience import (
+    input_digests,
+    refuse_other_inputs,
+    training_player,
+    validation_player,
 )
+from roadsense.training.folder import MODEL_NAME, RESULT_NAME, earlier_state
+from roadsense.training.initial import initial_weights, put_initial
 from roadsense.training.log import LOG_NAME, TENSORBOARD_DIR, UpdateLog, open_logger
-from roadsense.training.model import AnyPPO, actor_tensors, build_model, refuse_not_finite
+from roadsense.training.model import build_model, refuse_not_finite
 from roadsense.training.reward_scale import RewardScale
-from roadsense.training.validation import Validation, validate
+from roadsense.training.under_way import Training
 from roadsense.training.vec_env import ConvoyVecEnv
-
-_VALIDATED_TOGETHER = 32
-"""Worlds of a validation where they cost no processes; the episodes are the same in any number of them."""
 
 _NEVER = 10**9
 """A number of updates no training reaches: every update logs itself (``model.py``)."""
 
 
-@dataclass
-class _Training:
-    """A training under way."""
-
-    config: TrainConfig
-    env: ConvoyVecEnv
-    model: AnyPPO
-    updates: UpdateLog
-    val_player: Player
-    inputs: dict[str, str | None]
-    imitation: Imitation | None
-    made_with: list[dict[str, Any]]
-    """Commit and versions, from each step on at which it was begun or taken up again."""
-    resumed_at: list[int] = field(default_factory=list)
-    validations: list[dict[str, Any]] = field(default_factory=list)
-    best: Validation | None = None
-
-    @property
-    def run_dir(self) -> Path:
-        return Path(self.config.run_dir)
-
-    def facts(self) -> dict[str, Any]:
-        """What a checkpoint states beside weights and optimiser."""
-        scale = self.env.scale
-        return {
-            "config": self.config.document(),
-            "seeds": {"root": self.config.seed, "episodes_begun": self.env.played},
-            "made_with": self.made_with,
-            **self.inputs,
-            "timesteps": self.model.num_timesteps,
-            "reward_scale": None if scale is None else scale.state(),
-            "resumed_at": self.resumed_at,
-            "validations": self.validations,
-            "best": None if self.best is None else list(self.best),
-        }
-
-    def save_last(self) -> None:
-        if self.imitation is not None:
-            self.imitation.save()
-        save_checkpoint(
-            self.run_dir / LAST, self.model, self.facts(), self.imitation.average.arrays() if self.imitation else None
-        )
-        if self.imitation is not None:
-            self.imitation.forget()
-
-    @property
-    def imitates(self) -> bool:
-        """Whether DAgger is not through yet."""
-        return self.model.num_timesteps < self.config.dagger_steps
-
-    def validate(self) -> None:
-        """Judges the deterministic policy and keeps it if it is the best so far."""
-        if self.validations and self.validations[-1]["timesteps"] == self.model.num_timesteps:
-            return
-        with self._policy_in_place():
-            self._validate(self.model.num_timesteps)
-
-    def _policy_in_place(self) -> contextlib.AbstractContextManager[None]:
-        """The model's weights are the policy's meanwhile; of DAgger, the mean."""
-        imitates = self.imitation is not None and (self.imitates or self.config.algorithm == "dagger")
-        return self.imitation.average.in_place() if self.imitation and imitates else contextlib.nullcontext()
-
-    def _validate(self, steps: int) -> None:
-        tensors = actor_tensors(self.model)
-        signature = Signature.of(tensors, self.config.widths, self.config.control, self.config.messages_per_peer)
-        found = validate(self.val_player, self.config.eval_episodes, tensors, signature, steps)
-        self.validations.append(found.document())
-        self.model.logger.record("val/collisions", found.collisions)
-        self.model.logger.record("val/false_brakes_per_calm_km", found.false_brakes_per_calm_km)
-        self.model.logger.record("val/average_reward", -found.minus_average_reward)
-        if found.better_than(self.best):
-            self.best = found
-            save_checkpoint(self.run_dir / BEST, self.model, self.facts())
-
-    def resume(self) -> None:
-        """Takes the last checkpoint over."""
-        path = self.run_dir / LAST
-        facts = read_facts(path)
-        restore_model(path, self.model)
-        self.model.num_timesteps = int(facts["timesteps"])
-        self.env.resume_at(facts["seeds"]["episodes_begun"])
-        if self.imitation is not None:
-            steps = min(self.model.num_timesteps, self.config.dagger_steps)
-            self.imitation.restore(steps // self.imitation.experience.round_size)
-            self.imitation.average.restore(read_arrays(path))
-        if facts["reward_scale"] is not None:
-            self._explore_at_last()
-            assert self.env.scale is not None
-            self.env.scale.restore(facts["reward_scale"])
-        self.validations = list(facts["validations"])
-        self.best = None if facts["best"] is None else Validation(*facts["best"])
-        self.resumed_at = [*facts["resumed_at"], self.model.num_timesteps]
-        self.made_with = [*facts["made_with"], {**self.made_with[0], "from_step": self.model.num_timesteps}]
-        # the stream of exploration goes on elsewhere than it began, the same for every continuation at this step
-        self._seed_here()
-
-    def _seed_here(self) -> None:
-        torch.manual_seed(self.config.seed + self.model.num_timesteps)
-        np.random.seed((self.config.seed + self.model.num_timesteps) % 2**32)  # noqa: NPY002 - SB3 shuffles with it
-
-    def _explore_at_last(self) -> None:
-        """Goes over from DAgger to PPO, whose critic wants rewards of one size."""
-        self.env.scale = RewardScale(self.config.n_envs, self.config.gamma, self.config.reward_clip)
+class _Learning(Training):
+    """By DAgger, by PPO, or by one after the other."""
 
     def learn(self, progress: bool, extra: BaseCallback | None) -> None:
         """Trains to the end."""
@@ -195,30 +84,21 @@ class _Training:
                 if extra is not None:
                     extra.on_step()
 
+    def _seed_here(self) -> None:
+        torch.manual_seed(self.config.seed + self.model.num_timesteps)
+        np.random.seed((self.config.seed + self.model.num_timesteps) % 2**32)  # noqa: NPY002 - SB3 shuffles with it
+
     def _remind(self) -> None:
         assert self.imitation is not None
         if self.config.reminders and self.model.num_timesteps > self.config.critic_alone_until:
             self.model.logger.record("train/imitation_loss", self.imitation.remind())
-
-    def stop(self) -> None:
-        """Leaves what is there in the run folder; a round of DAgger that was begun is done again."""
-        if self.imitates:
-            assert self.imitation is not None
-            last = self.run_dir / LAST
-            restore_model(last, self.model)
-            self.imitation.average.restore(read_arrays(last))
-            self.model.num_timesteps = int(read_facts(last)["timesteps"])
-        else:
-            self.save_last()
-        with self._policy_in_place():
-            write_policy(self.run_dir, self.model, self.config)
 
     def _reinforce(self, progress: bool, extra: BaseCallback | None) -> None:
         config, model = self.config, self.model
         if self.env.scale is None:
             assert self.imitation is not None
             self.imitation.average.settle()
-            self._explore_at_last()
+            self.explore_at_last()
             model.policy.optimizer.state.clear()
             self._seed_here()
         bar = ShowProgress(config.total_timesteps, progress)
@@ -227,6 +107,7 @@ class _Training:
             bar,
             *([Every(config.n_envs * config.n_steps, self._remind)] if self.imitation is not None else []),
             Every(config.eval_every, self.validate),
+            BeforeRollout(self.at_boundary),
             Every(config.checkpoint_every, self.save_last),
         ]
         remaining = config.total_timesteps - model.num_timesteps
@@ -234,7 +115,7 @@ class _Training:
             if remaining > 0:
                 model.learn(
                     remaining, CallbackList([*callbacks, *([extra] if extra else [])]),
-                    log_interval=_NEVER, reset_num_timesteps=model.num_timesteps == 0,
+                    log_interval=_NEVER, reset_num_timesteps=False,  # or worlds that were restored would begin anew
                 )  # fmt: skip
             self.validate()
         finally:
@@ -242,63 +123,13 @@ class _Training:
         model.logger.dump(model.num_timesteps)  # the last validation
         self.save_last()
 
-    def finish(self) -> dict[str, Any]:
-        """Leaves the best policy in the run folder, and what the training looked like."""
-        best, rows = self.run_dir / BEST, self.updates.rows
-        facts = self.facts()
-        restore_model(best, self.model)
-        try:
-            write_bytes(self.run_dir / MODEL_NAME, best.read_bytes())
-        except OSError as error:
-            raise cannot_write(self.run_dir / MODEL_NAME, error) from None
-        signature = write_policy(self.run_dir, self.model, self.config)
-        result = {
-            "finished": True,
-            **{key: facts[key] for key in ("config", "made_with", *INPUTS, "timesteps", "resumed_at", "validations")},
-            "best": self.best.document() if self.best else None,
-            "weights_digest": signature.weights_digest,
-            "seconds": round(self.updates.seconds, 2),
-            "steps_per_s": round(facts["timesteps"] / self.updates.seconds, 1),
-            **{name: summary([row[name] for row in rows]) for name in EXPLAINED},
-            "curve": {name: [json_number(row[name]) for row in rows]
-                      for name in ("timesteps", "episode_reward", "collision_share", *EXPLAINED,
-                                   "approx_kl", "noise_std", "steps_per_s", "imitation_loss")},
-        }  # fmt: skip
-        write_json(self.run_dir / RESULT_NAME, result)
-        if self.imitation is not None:
-            self.imitation.forget(all_rounds=True)
-        return result
 
-
-def _radios(config: TrainConfig, source: ScenarioSource) -> list[str]:
-    """The radios an episode draws from: the configured one, else the dataset's, and all further ones."""
-    return [str(config.emulator_params or source.params_file or DEFAULT_RADIO), *config.further_radios]
-
-
-def _inputs(config: TrainConfig) -> dict[str, str | None]:
-    """Digests of what the experience and the choice of the best checkpoint come from."""
-    found: list[str | None] = []
-    for dataset_dir, split in ((config.dataset_dir, "train"), (config.eval_dir or config.dataset_dir, "val")):
-        source = open_source(dataset_dir=dataset_dir, split=split)
-        digests = [radio.digest for radio in radios_of(_radios(config, source), source)]
-        found += [source.digest, digests[0] if len(digests) == 1 else canonical_digest(digests)]
-    return dict(zip(INPUTS, found, strict=True))
-
-
-def _player(config: TrainConfig, dataset_dir: str | None, split: str, num_worlds: int) -> Player:
-    source = open_source(dataset_dir=dataset_dir, split=split)
-    engine = choose_engine(config.engine, source.all())
-    if split == "val" and engine == "native":
-        num_worlds = min(_VALIDATED_TOGETHER, config.eval_episodes)
-    return Player(
-        num_worlds, dataset_dir=dataset_dir, split=split, radio=_radios(config, source), control=config.control,
-        engine=engine, max_peers=room_for(source.all(), config.max_peers),
-        messages_per_peer=config.messages_per_peer,
-    )  # fmt: skip
-
-
-def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback | None = None) -> dict[str, Any]:
+def train(
+    config: TrainConfig, *, progress: bool = True, callback: BaseCallback | None = None, begun: bool = False
+) -> dict[str, Any]:
     """Trains, or continues a training that was stopped, and leaves the result in ``config.run_dir``.
+
+    A training that was stopped or killed and continued ends with the bits of one that was not.
 
     The folder then holds ``model.zip`` (the best checkpoint), ``policy.safetensors`` and ``signature.json`` (its
     actor), ``training.csv`` and ``training.json`` (figures), ``checkpoints/`` and ``tensorboard/``. A finished training
@@ -308,45 +139,53 @@ def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback 
         config: of the training.
         progress: whether to show a bar on stderr.
         callback: a further callback of Stable-Baselines3; DAgger calls it after every round.
+        begun: the configuration is the one that a training under way recorded, so what it was begun with is not
+            looked at again.
 
     Returns:
         The content of ``training.json``.
 
     Raises:
-        InputMismatchError: the folder holds a training with another configuration or dataset.
+        InputMismatchError: the folder holds a training with another configuration or dataset, or one that cannot be
+            gone on with to the same bits.
         StoppedError: Ctrl-C; the last checkpoint and a policy were saved, and the same call continues.
         DivergedError: weights are no longer finite.
     """
     run_dir = Path(config.run_dir)
-    earlier, inputs = earlier_state(config), _inputs(config)
-    if earlier is not None and {key: earlier[key] for key in INPUTS} != inputs:
-        told = "was begun on another dataset or radio"
-        raise InputMismatchError(f"{run_dir}: {told}; name another run_dir or remove it.")
+    earlier, inputs = earlier_state(config), input_digests(config)
+    refuse_other_inputs(config, earlier, inputs)
     if earlier is not None and earlier.get("finished"):
         return earlier
     if earlier is None and (run_dir / LOG_NAME).is_file():  # of a training that was killed before its first checkpoint
         shutil.rmtree(run_dir / TENSORBOARD_DIR, ignore_errors=True)
+    arrays = read_arrays(run_dir / LAST) if earlier is not None else {}
+    initial = None if begun else initial_weights(config, earlier)
+    sweep(run_dir, (MODEL_NAME, RESULT_NAME, LOG_NAME, SIGNATURE_NAME, WEIGHTS_NAME))
     torch.set_num_threads(config.torch_threads)
     scale = None if config.dagger_steps else RewardScale(config.n_envs, config.gamma, config.reward_clip)
-    env = ConvoyVecEnv(_player(config, config.dataset_dir, "train", config.n_envs), scale)
+    env = ConvoyVecEnv(training_player(config), scale)
     try:
-        val_player = _player(config, config.eval_dir or config.dataset_dir, "val", 1)
+        val_player = validation_player(config)
     except BaseException:
         env.close()
         raise
     try:
         model = build_model(config, env, run_dir)
-        updates = UpdateLog(run_dir / LOG_NAME, int(earlier["timesteps"]) if earlier else 0)
+        init_digest = put_initial(config, initial, model, earlier)
+        with reading(run_dir / LAST):
+            updates = UpdateLog(run_dir / LOG_NAME, None if earlier is None else arrays["log"])
         model.set_logger(open_logger(run_dir, updates, config.tensorboard))
         imitation = Imitation(config, env, model, (run_dir / LAST).parent) if config.dagger_steps else None
         begun_with = [{"from_step": 0, **made_with()}]
-        training = _Training(config, env, model, updates, val_player, inputs, imitation, begun_with)
+        training = _Learning(config, env, model, updates, val_player, inputs, imitation, begun_with, init_digest)
         if earlier is not None:
-            training.resume()
+            with reading(run_dir / LAST):
+                training.resume(earlier, arrays)
         try:
             training.learn(progress, callback)
         except KeyboardInterrupt:
-            training.stop()
+            if not training.stop():
+                raise
             raise StoppedError(
                 f"{run_dir}: training stopped at step {model.num_timesteps} of {config.total_timesteps}; {LAST} holds "
                 "it, and the same command continues."

@@ -25,9 +25,20 @@ class Validation(NamedTuple):
     episodes: int
     timesteps: int
 
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Validation:
+        """The one that :meth:`document` gave."""
+        return cls(**{name: document[name] for name in document if name != "average_reward"},
+                   minus_average_reward=-document["average_reward"])  # fmt: skip
+
+    @property
+    def merit(self) -> tuple[float, ...]:
+        """Lowest is best."""
+        return self[:3]
+
     def better_than(self, other: Validation | None) -> bool:
         """Whether this one is strictly better."""
-        return other is None or self[:3] < other[:3]
+        return other is None or self.merit < other.merit
 
     def document(self) -> dict[str, Any]:
         """As JSON."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices,
 from roadsense.convoy.player import Player
 from roadsense.convoy.spaces import action_space, observation_space
 from roadsense.convoy.world import EndReason, is_truncation
+from roadsense.errors import InputMismatchError
 from roadsense.training.reward_scale import RewardScale
 
 
@@ -37,6 +38,9 @@ class ConvoyVecEnv(VecEnv):
         self._actions = np.zeros(self.num_envs)
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
+        self._applied = np.zeros((config.horizon_steps, self.num_envs))  # actions of the episodes under way
+        self._places = np.arange(self.num_envs)
+        self._roots = [0] * self.num_envs
         self.played = [0] * self.num_envs
 
     def resume_at(self, played: Sequence[int]) -> None:
@@ -47,10 +51,47 @@ class ConvoyVecEnv(VecEnv):
         """Begins an episode in every world, after ``seed`` the first ones of the new seeds."""
         for world, seed in enumerate(self._seeds):
             if seed is not None:
+                self._roots[world] = seed
                 self.player.reseed(world, seed, self.played[world])
         self._reset_seeds()
         self._reset_options()
         self._begin(np.ones(self.num_envs, np.bool_))
+        return self._observation()
+
+    def open_episodes(self) -> dict[str, NDArray[Any]]:
+        """What :meth:`reopen` needs: root seed, number and steps of every world's episode, and its actions so far."""
+        longest = int(self._lengths.max())
+        done = np.arange(longest)[:, None] < self._lengths
+        return {
+            "roots": np.array(self._roots, np.uint64),
+            "played": np.array(self.played),
+            "steps": self._lengths.copy(),
+            "actions": np.where(done, self._applied[:longest], 0.0),
+        }
+
+    def reopen(self, episodes: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Begins the same episodes again and drives them, with the same actions, to where they were.
+
+        An engine's state cannot be saved to the bit, but an episode follows from its seed and its actions alone.
+
+        Returns:
+            What is observed there.
+
+        Raises:
+            InputMismatchError: an episode ends on the way, so this is not the world those actions were chosen in.
+        """
+        self._roots, self.played = episodes["roots"].tolist(), episodes["played"].tolist()
+        for world, (root, played) in enumerate(zip(self._roots, self.played, strict=True)):
+            self.player.reseed(world, root, played - 1)
+        self._returns[:], self._lengths[:] = 0.0, episodes["steps"]
+        self.player.begin(np.ones(self.num_envs, np.bool_))
+        for step, actions in enumerate(episodes["actions"]):
+            driven = self._lengths > step
+            self._applied[step] = actions
+            self.worlds.step(actions, driven)
+            self._returns[driven] += self.worlds.rewards[driven]
+            if self.worlds.records["end_reason"].any():
+                raise InputMismatchError(f"an episode that was under way ends at step {step + 1} when driven again.")
         return self._observation()
 
     def step_async(self, actions: NDArray[np.float32]) -> None:
@@ -58,6 +99,7 @@ class ConvoyVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Moves all worlds by 0.1 s. All arrays are the caller's own."""
+        self._applied[self._lengths, self._places] = self._actions
         self.worlds.step(self._actions)
         reasons = self.worlds.records["end_reason"]
         rewards, done = self.worlds.rewards.astype(np.float32), reasons > 0

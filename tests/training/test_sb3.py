@@ -121,16 +121,16 @@ def test_a_finished_training_is_not_repeated_and_another_is_refused(trained):
         train(dataclasses.replace(config, seed=9, gamma=0.9), progress=False)
 
 
-def test_ctrl_c_leaves_a_checkpoint_that_runs_and_goes_on(tmp_path):
+def test_ctrl_c_leaves_a_checkpoint_that_runs_and_goes_on(trained, tmp_path):
     config = dataclasses.replace(TINY, run_dir=str(tmp_path), checkpoint_every=10**6, eval_every=10**6)
 
     def interrupt(model):
         raise KeyboardInterrupt
 
-    with pytest.raises(StoppedError, match=r"stopped at step 600 of 1024.*the same command continues") as told:
+    with pytest.raises(StoppedError, match=r"stopped at step 512 of 1024.*the same command continues") as told:
         train(config, progress=False, callback=At(600, interrupt))
     assert told.value.exit_code == 75
-    assert read_facts(tmp_path / LAST)["timesteps"] == 600
+    assert read_facts(tmp_path / LAST)["timesteps"] == 512
     assert np.isfinite(Policy.load(tmp_path).act_many(random_observations(4, 4), None)).all()
     assert not (tmp_path / "training.json").exists()
     stopped_with = json.loads((tmp_path / "signature.json").read_text())["weights_digest"]
@@ -140,9 +140,10 @@ def test_ctrl_c_leaves_a_checkpoint_that_runs_and_goes_on(tmp_path):
         seen.append((model.num_timesteps, weights_digest(actor_tensors(model))))
 
     result = train(config, progress=False, callback=At(0, look))
-    assert seen[0] == (602, stopped_with)  # not from the start
-    assert result["resumed_at"] == [600] and result["timesteps"] >= 1024
-    assert [row for row in result["curve"]["timesteps"] if row < 600] == [256, 512]
+    assert seen[0] == (514, stopped_with)  # not from the start
+    assert result["resumed_at"] == [512] and result["curve"]["timesteps"] == [256, 512, 768, 1024]
+    last = [PPO.load(run / LAST, device="cpu").policy.state_dict() for run in (tmp_path, folder(trained[0]))]
+    assert weights_digest(last[0]) == weights_digest(last[1])
 
 
 def test_a_restored_model_has_weights_and_optimiser_of_the_checkpoint(trained, tmp_path):
@@ -247,15 +248,15 @@ def test_what_went_on_at_another_commit_says_so_and_on_another_validation_set_is
     with pytest.raises(StoppedError):
         train(config, progress=False, callback=At(600, interrupt))
     monkeypatch.setattr("roadsense.runs.git_state", lambda folder: ("b" * 40, True))
-    inputs = sb3._inputs
-    monkeypatch.setattr(sb3, "_inputs", lambda config: {**inputs(config), "eval_dataset_digest": "another"})
+    inputs = sb3.input_digests
+    monkeypatch.setattr(sb3, "input_digests", lambda config: {**inputs(config), "eval_dataset_digest": "another"})
     with pytest.raises(InputMismatchError, match="was begun on another dataset or radio"):
         train(config, progress=False)
     monkeypatch.undo()
     monkeypatch.setattr("roadsense.runs.git_state", lambda folder: ("b" * 40, True))
     made = train(config, progress=False)["made_with"]
     assert [(one["from_step"], one["git_commit"][0], one["git_dirty"]) for one in made] == [
-        (0, "a", False), (600, "b", True),
+        (0, "a", False), (512, "b", True),
     ]  # fmt: skip
     assert all(one["versions"]["sb3-contrib"] for one in made)
 
