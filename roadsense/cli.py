@@ -281,9 +281,16 @@ def _store(arguments: list[str]) -> int | None:
     return store(arguments)
 
 
+def _job(arguments: list[str]) -> int | None:
+    """Runs a verb on rented machines, within caps on hours and money: run, submit, follow."""
+    from roadsense.cloud.verbs import job
+
+    return job(arguments, VERBS.keys() - {"job"})
+
+
 VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "generate": _generate, "check": _check, "train": _train, "evaluate": _evaluate, "replay": _replay, "gate": _gate,
-    "report": _report, "export": _export, "pipeline": _pipeline, "calibrate": _calibrate, "store": _store,
+    "report": _report, "export": _export, "pipeline": _pipeline, "calibrate": _calibrate, "store": _store, "job": _job,
 }  # fmt: skip
 """Each verb parses its own arguments, imports what it needs only then, and may return an exit code."""
 
