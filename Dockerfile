@@ -71,5 +71,16 @@ ENV ROADSENSE_GIT_COMMIT=$GIT_COMMIT ROADSENSE_REQUIRE_CHROMIUM=1
 USER roadsense
 
 
+# What goes to a registry for rented machines: with Ray, with what keeps results in S3, and with what Ray's cluster
+# launcher calls inside of a container.
+FROM runtime AS cloud
+USER root
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends openssh-client rsync \
+    && rm -rf /var/lib/apt/lists/* \
+    && pip install --no-cache-dir --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[cloud,ray]'
+USER roadsense
+
+
 # What is built where nobody names a stage.
 FROM runtime

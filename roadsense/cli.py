@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import io
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import tyro
 
@@ -27,60 +24,7 @@ from roadsense.errors import (
     nearest,
 )
 from roadsense.extras import available, missing, require
-
-_Asked = TypeVar("_Asked")
-
-
-def _parse(options: type[_Asked], verb: str, arguments: list[str], **kwargs: Any) -> _Asked:
-    """The options of a verb.
-
-    Raises:
-        UsageError: an option is unknown, missing, or has an impossible value; one sentence.
-    """
-    known = [f"--{name}" for name in _flags(options)]
-    for argument in arguments:
-        flag = argument.partition("=")[0].replace("_", "-")
-        if flag.startswith("--") and flag.replace("--no-", "--", 1) not in (*known, "--help"):
-            raise UsageError(f"{verb} has no option {argument!r}; {nearest(flag, known)}")
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(options, args=arguments, prog=f"roadsense {verb}", **kwargs)
-    except SystemExit as stop:
-        if not stop.code:  # --help
-            raise
-        told = _told(said.getvalue()).removeprefix("Error parsing ").rstrip(".")
-        raise UsageError(f"{verb}: {told}; `roadsense {verb} --help` shows all options.") from None
-
-
-def _of(kind: type[_Asked], asked: Any) -> _Asked:
-    """The part of a verb's options that is a configuration of its own."""
-    options: Any = kind
-    return kind(**{one.name: getattr(asked, one.name) for one in dataclasses.fields(options)})
-
-
-def _told(frame: str) -> str:
-    """What stands between the title and the next rule of a frame that tyro drew, on one line.
-
-    Its edges are lines, | and -, or blanks, as the terminal allows.
-    """
-    lines = [line.strip("│|╭╮╰╯+ ") for line in frame.splitlines()]
-    lines = [line for line in lines if line][1:]
-    text = itertools.dropwhile(_is_rule, lines)
-    return " ".join(itertools.takewhile(lambda line: not _is_rule(line), text))
-
-
-def _is_rule(line: str) -> bool:
-    return not line.strip("─-")
-
-
-def _flags(options: Any, prefix: str = "") -> Iterator[str]:
-    for field in dataclasses.fields(options):
-        nested: Any = field.default_factory
-        if isinstance(nested, type) and dataclasses.is_dataclass(nested):
-            yield from _flags(nested, f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}".replace("_", "-")
+from roadsense.options import parse, subset
 
 
 def _generate(arguments: list[str]) -> None:
@@ -88,7 +32,7 @@ def _generate(arguments: list[str]) -> None:
     from roadsense.datasets.config import GenerateConfig
     from roadsense.datasets.generate import generate
 
-    print(generate(_parse(GenerateConfig, "generate", arguments, description=_generate.__doc__)).root)
+    print(generate(parse(GenerateConfig, "generate", arguments, description=_generate.__doc__)).root)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +47,7 @@ class Check:
 
 def _check(arguments: list[str]) -> int:
     """Drives every scenario of a dataset in SUMO and lists all problems."""
-    asked = _parse(Check, "check", arguments)
+    asked = parse(Check, "check", arguments)
     from roadsense.datasets.check import check
 
     result = check(asked.dataset_dir, max_peers=asked.max_peers)
@@ -120,7 +64,7 @@ def _pipeline(arguments: list[str]) -> int:
     """From scenarios to a packaged, judged policy with its evidence; goes on where it was stopped."""
     from roadsense.pipeline import PipelineConfig, run_pipeline
 
-    passed = run_pipeline(_parse(PipelineConfig, "pipeline", arguments))
+    passed = run_pipeline(parse(PipelineConfig, "pipeline", arguments))
     return EXIT_OK if passed else EXIT_GATE_FAILED
 
 
@@ -144,7 +88,7 @@ def _evaluate(arguments: list[str]) -> int:
         out: Path | None = None
         """A folder for all of it, where an evaluation that was stopped goes on."""
 
-    asked = _parse(Evaluate, "evaluate", arguments)
+    asked = parse(Evaluate, "evaluate", arguments)
     names = list(itertools.chain.from_iterable(asked.policy))
     if not names:
         raise UsageError("evaluate: --policy needs the name or path of a policy, or several.")
@@ -154,7 +98,7 @@ def _evaluate(arguments: list[str]) -> int:
             raise UsageError(f"{file}: is a folder; name a file.")
         if file is not None:
             refuse_unwritable(file)
-    config = _of(EvaluationConfig, asked)
+    config = subset(EvaluationConfig, asked)
     result = evaluate(policies, config, folder=asked.out)
     shown = table(result.summaries)
     print(shown)
@@ -185,11 +129,11 @@ def _replay(arguments: list[str]) -> None:
         html: Path
         """Where to write the page."""
 
-    asked = _parse(Replay, "replay", arguments)
+    asked = parse(Replay, "replay", arguments)
     if asked.html.is_dir():
         raise UsageError(f"{asked.html}: is a folder; name a file.")
     refuse_unwritable(asked.html)
-    config = _of(ListConfig, asked)
+    config = subset(ListConfig, asked)
     replay(asked.episode, config, asked.html)
     print(asked.html)
 
@@ -225,7 +169,7 @@ def _train(arguments: list[str]) -> None:
         "Trains a policy. --config PRESET|FILE.yaml (quick, standard) is read first, every flag below goes over it. "
         "--resume RUN instead of all of them goes on with a training that was stopped or killed, to the same weights."
     )
-    config = _parse(TrainConfig, "train", rest, default=read_train_config(preset), description=about)
+    config = parse(TrainConfig, "train", rest, default=read_train_config(preset), description=about)
     from roadsense.training.sb3 import train
 
     train(config)
@@ -262,8 +206,8 @@ def _export(arguments: list[str]) -> int:
         run: tyro.conf.Positional[Path]
         """The run folder."""
 
-    asked = _parse(Export, "export", arguments)
-    config = _of(ExportConfig, asked)
+    asked = parse(Export, "export", arguments)
+    config = subset(ExportConfig, asked)
     done = export_run(asked.run, config)
     for path in done.files:
         print(path)
@@ -284,8 +228,8 @@ def _gate(arguments: list[str]) -> int:
         run: tyro.conf.Positional[Path]
         """The run folder."""
 
-    asked = _parse(Gate, "gate", arguments)
-    config = _of(GateConfig, asked)
+    asked = parse(Gate, "gate", arguments)
+    config = subset(GateConfig, asked)
     verdicts = judge_run(asked.run, config)
     print(table(verdicts))
     if available("train", "onnx"):
@@ -310,8 +254,8 @@ def _report(arguments: list[str]) -> None:
         run: tyro.conf.Positional[Path]
         """The run folder."""
 
-    asked = _parse(Report, "report", arguments)
-    config = _of(ReportConfig, asked)
+    asked = parse(Report, "report", arguments)
+    config = subset(ReportConfig, asked)
     print(write_report(asked.run, config))
 
 
@@ -331,12 +275,12 @@ def _calibrate(arguments: list[str]) -> int | None:
         return _verify(arguments)
     from roadsense.espnow.calibration.calibrate import CalibrationConfig, calibrate
 
-    calibrate(_parse(CalibrationConfig, "calibrate", arguments, description=_calibrate.__doc__))
+    calibrate(parse(CalibrationConfig, "calibrate", arguments, description=_calibrate.__doc__))
     return EXIT_OK
 
 
 def _verify(arguments: list[str]) -> int:
-    asked = _parse(Verify, "calibrate", arguments)
+    asked = parse(Verify, "calibrate", arguments)
     from roadsense.espnow.profiles import read_params
     from roadsense.espnow.verification.verify import table, verify
     from roadsense.files import refuse_unwritable, write_json
@@ -353,9 +297,23 @@ def _verify(arguments: list[str]) -> int:
     return EXIT_GATE_FAILED if verdict.outside else EXIT_OK
 
 
+def _store(arguments: list[str]) -> int | None:
+    """Runs and datasets to and from S3: put, get, list; nothing is overwritten, and all is verified."""
+    from roadsense.cloud.verbs import store
+
+    return store(arguments)
+
+
+def _job(arguments: list[str]) -> int | None:
+    """Runs a verb on rented machines, within caps on hours and money: run, submit, follow."""
+    from roadsense.cloud.verbs import job
+
+    return job(arguments, VERBS.keys() - {"job"})
+
+
 VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "generate": _generate, "check": _check, "train": _train, "evaluate": _evaluate, "replay": _replay, "gate": _gate,
-    "report": _report, "export": _export, "pipeline": _pipeline, "calibrate": _calibrate,
+    "report": _report, "export": _export, "pipeline": _pipeline, "calibrate": _calibrate, "store": _store, "job": _job,
 }  # fmt: skip
 """Each verb parses its own arguments, imports what it needs only then, and may return an exit code."""
 

@@ -10,6 +10,8 @@ MODULES = {
     "onnx": ("onnxruntime", "safetensors"),
     "train": ("torch", "stable_baselines3", "sb3_contrib", "tensorboard", "onnx", "matplotlib"),
     "tensorrt": ("tensorrt", "cuda"),
+    "ray": ("ray",),
+    "cloud": ("boto3",),
 }
 """Extra → modules that come with it and not with the core; one of several extras stands at the smallest."""
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
 from roadsense._data import scenarios_dir
+
+from .s3 import KEYS, Server
 
 
 def _missing(reason: str, what: str) -> None:
@@ -45,3 +48,25 @@ def busy_base(tmp_path):
     """
     routes.write_text(routes.read_text().replace("<routes>", f"<routes>{flow}"))
     return base
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Server]:
+    """Moto's S3 over HTTP, once for all tests of a process."""
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """That server with one empty bucket, ``fleet``, and an environment in which boto3 takes it for AWS."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3_server.bucket()
+    return s3_server

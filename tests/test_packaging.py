@@ -33,7 +33,7 @@ from roadsense.policies.runtime import Policy
 from .policies.networks import random_actor, random_observations, write_run
 
 REPO = Path(__file__).resolve().parents[1]
-HEAVY = ("libsumo", "matplotlib", "numba", "onnx", "onnxruntime", "ray", "stable_baselines3", "torch", "traci")
+HEAVY = ("boto3", "libsumo", "matplotlib", "numba", "onnx", "onnxruntime", "ray", "stable_baselines3", "torch", "traci")
 SHIPPED = {"roadsense": "roadsense", "scenarios": "roadsense/_data/scenarios", "params": "roadsense/_data/params"}
 
 
@@ -145,7 +145,13 @@ def test_wheel_holds_every_source_and_data_file_but_no_dataset(source_tree: Path
 def test_sdist_holds_what_the_wheel_is_built_from_but_no_dataset(built: dict[str, Path]) -> None:
     with tarfile.open(built["sdist"]) as sdist:
         names = {name.split("/", 1)[-1] for name in sdist.getnames()}
-    assert {"constraints.txt", "pyproject.toml", "setup.cfg", "scenarios/base/straight/network.net.xml"} <= names
+    assert {
+        "cluster/aws.yaml",
+        "constraints.txt",
+        "pyproject.toml",
+        "setup.cfg",
+        "scenarios/base/straight/network.net.xml",
+    } <= names
     assert [name for name in names if name.startswith("scenarios/datasets")] == []
 
 

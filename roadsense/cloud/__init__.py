@@ -1,0 +1,1 @@
+"""Work on rented machines: what it may cost, what stops it, and what is kept of it."""
