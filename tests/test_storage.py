@@ -131,7 +131,7 @@ from pathlib import Path
 import roadsense.bucket, roadsense.storage
 whole = roadsense.bucket.Bucket.{method}
 def slow(self, name, *args):
-    time.sleep(0.4)
+    time.sleep(0.8)
     return whole(self, name, *args)
 roadsense.bucket.Bucket.{method} = slow
 roadsense.storage.AT_ONCE = 1
@@ -168,7 +168,7 @@ def test_an_upload_that_was_ended_goes_on_and_is_no_run_before(s3, slowly, run, 
     process = slowly("put_new", "store", "put", str(run.path), RUN)
     wait_until(lambda: len(s3.stored()) >= 2)
     process.send_signal(signum)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == code
     assert b"Traceback" not in said
     there = len(s3.stored())
@@ -189,7 +189,7 @@ def test_a_download_that_was_killed_leaves_no_folder_and_goes_on(s3, slowly, run
     with pytest.raises(RoadsenseError, match="back: another process is fetching it"):
         download(RUN, tmp_path / "back")
     process.kill()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert not (tmp_path / "back").exists()
     there = len([name for name in tree(part) if not Path(name).name.startswith(".")])
     rest = download(RUN, tmp_path / "back")

@@ -43,7 +43,7 @@ ENTRY = """
 import shlex, sys
 from roadsense.cloud import submit
 def stated(command, config):
-    code = {supervise!r}.format(values=dict(store=config.store, grace_s=20.0), standin={standin!r})
+    code = {supervise!r}.format(values=dict(store=config.store, grace_s=20.0), standin={standin!r}, late="")
     return shlex.join(["python", "-c", code, *command, *{places!r}])
 if {stand_in!r}:
     submit.entrypoint = stated
@@ -139,7 +139,7 @@ def test_errors_failed_gates_and_stopped_work_are_told_apart(job, s3: Server, co
 
 
 def test_a_job_that_is_stopped_saves_its_work_and_keeps_it(job, cluster: Cluster, s3: Server) -> None:
-    process = job("submit", "pipeline", "--steps", "600", "--store", STORE, stand_in=True)
+    process = job("submit", "pipeline", "--steps", "4000", "--store", STORE, stand_in=True)
     submission = next(line.split()[2] for line in process.stderr if line.startswith("roadsense: job "))
     assert "step 2\n" in iter(process.stdout.readline, "")
     stop = "import sys; from ray.job_submission import JobSubmissionClient as C; C(sys.argv[1]).stop_job(sys.argv[2])"
