@@ -218,9 +218,15 @@ def _train(arguments: list[str]) -> None:
     preset, rest = _taken("--config", arguments, "standard")
     about = "Trains a policy. --config PRESET|FILE.yaml (quick, standard) is read first, every flag below goes over it."
     config = _parse(TrainConfig, "train", rest, default=read_train_config(preset), description=about)
-    from roadsense.training.sb3 import train
+    if config.algorithm == "rllib-ppo":
+        require("train", "ray")
+        from roadsense.training import rllib_train
 
-    train(config)
+        rllib_train.train(config)
+    else:
+        from roadsense.training.sb3 import train
+
+        train(config)
     print(config.run_dir)
 
 

@@ -52,7 +52,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise RoadsenseError(f"{path}: no such checkpoint.") from None
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     return dict(facts)
 
 
@@ -68,10 +68,11 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             return dict(stored)
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
-def _damaged(path: Path, error: Exception | str) -> RoadsenseError:
+def damaged(path: Path, error: Exception | str) -> RoadsenseError:
+    """The error for a file that is there and cannot be gone on from."""
     return RoadsenseError(f"{path}: is not a whole checkpoint ({error}); remove it to train anew.")
 
 
@@ -83,4 +84,4 @@ def restore_model(path: Path, model: AnyPPO) -> None:
     except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise RoadsenseError(f"{path}: cannot be restored ({error}); remove it to train anew.") from None
     except UnpicklingError:  # torch says on several lines how to load it all the same
-        raise _damaged(path, "it holds other things than weights") from None
+        raise damaged(path, "it holds other things than weights") from None

@@ -14,7 +14,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from roadsense.convoy.player import Player
-from roadsense.errors import StoppedError
+from roadsense.errors import StoppedError, UsageError
 from roadsense.files import cannot_write, write_bytes
 from roadsense.policies.signature import Signature
 from roadsense.progress import progress_bar
@@ -270,6 +270,8 @@ def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback 
         StoppedError: Ctrl-C; the last checkpoint and a policy were saved, and the same call continues.
         DivergedError: weights are no longer finite.
     """
+    if config.algorithm == "rllib-ppo":
+        raise UsageError("algorithm is 'rllib-ppo'; roadsense.training.rllib_train trains it.")
     run_dir = Path(config.run_dir)
     earlier, inputs = earlier_state(config), input_digests(config)
     refuse_other_inputs(config, earlier, inputs)
