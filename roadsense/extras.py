@@ -9,7 +9,7 @@ from roadsense.errors import RoadsenseError
 MODULES = {
     "onnx": ("onnxruntime", "safetensors"),
     "train": ("torch", "stable_baselines3", "sb3_contrib", "tensorboard", "onnx", "onnxscript", "matplotlib"),
-    "ray": ("ray", "tree", "lz4", "pandas", "pyarrow"),
+    "ray": ("ray",),
 }
 """Extra → modules that come with it and not with the core; one of several extras stands at the smallest."""
 

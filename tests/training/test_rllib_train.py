@@ -29,6 +29,7 @@ from roadsense.training.checkpoints import BEST, LAST, read_facts
 from roadsense.training.config import TrainConfig
 from roadsense.training.folder import write_policy
 from roadsense.training.model import DivergedError
+from roadsense.training.undisturbed import undisturbed
 
 from ..datasets.by_hand import dataset_of
 from ..policies.networks import random_observations
@@ -39,7 +40,7 @@ if find_spec("ray") is not None:
 
     from roadsense.training.rllib_checkpoint import read_actor, restore_algorithm
     from roadsense.training.rllib_config import build_algorithm, running_ray
-    from roadsense.training.rllib_learner import learner_of, module_of
+    from roadsense.training.rllib_learner import ConvoyLearner, learner_of, module_of
     from roadsense.training.rllib_module import actor_tensors
     from roadsense.training.rllib_train import train
 
@@ -205,6 +206,34 @@ def test_ctrl_c_leaves_a_checkpoint_that_runs_and_every_continuation_of_it_is_th
     assert [one["from_step"] for one in found[0]["made_with"]] == [0, facts["timesteps"]]
 
 
+def test_an_update_that_was_cut_in_two_is_done_again(trained, tmp_path, monkeypatch):
+    _, whole, _ = trained
+    config = again(TINY, tmp_path, checkpoint_every=10**6)
+    with monkeypatch.context() as patched:
+        patched.setattr(ConvoyLearner, "after_gradient_based_update", lambda self, timesteps: stop(self))
+        with pytest.raises(StoppedError, match="stopped at step 0 of 1024"):
+            train(config, progress=False)
+    fresh = json.loads(folder(config, "signature.json").read_text())["weights_digest"]
+    assert fresh == weights_digest(read_actor(folder(config, LAST))) != whole["weights_digest"]
+    assert train(config, progress=False)["weights_digest"] == whole["weights_digest"]
+
+
+def test_ctrl_c_waits_for_the_end_of_what_is_whole_and_a_second_one_does_not():
+    def press(times, seen):
+        with undisturbed():
+            seen.append("begun")
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+            seen.append("ended")
+
+    for times, reached in ((1, ["begun", "ended"]), (2, ["begun"])):
+        seen, before = [], signal.getsignal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            press(times, seen)
+        assert seen == reached and signal.getsignal(signal.SIGINT) is before
+    press(0, [])
+
+
 def test_a_finished_training_is_not_repeated_and_another_is_refused(trained):
     config, result, _ = trained
     before = folder(config, "model.zip").stat().st_mtime_ns
@@ -212,6 +241,12 @@ def test_a_finished_training_is_not_repeated_and_another_is_refused(trained):
     assert folder(config, "model.zip").stat().st_mtime_ns == before
     with pytest.raises(InputMismatchError, match="another n_env_runners, seed"):
         train(dataclasses.replace(config, seed=9, n_env_runners=2), progress=False)
+
+
+def test_either_engine_trains_the_same_weights(require_sumo, trained, tmp_path):
+    _, native, _ = trained
+    sumo = train(again(TINY, tmp_path, engine="sumo"), progress=False)
+    assert sumo["weights_digest"] == native["weights_digest"]
 
 
 def test_either_library_refuses_the_trainings_of_the_other(tmp_path):
@@ -257,6 +292,12 @@ def test_going_on_from_a_checkpoint_unpickles_no_code(trained, tmp_path):
                     read(tmp_path / "cut.zip")
     finally:
         algorithm.stop()
+
+
+def test_what_libsumo_says_of_rays_pyarrow_is_no_result():
+    code = "from roadsense.traffic.connect import libsumo_is_free; assert libsumo_is_free()"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "" and "pyarrow" in run.stderr
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
