@@ -91,10 +91,15 @@ class DeepSetsActor(nn.Module):
             assert hidden is not None and cell is not None
             hidden, cell = self.lstm(features, hidden, cell)
             features = hidden
+        action = self.mean(features).clamp(*self.bounds)
+        return action if self.lstm is None else (action, hidden, cell)
+
+    def mean(self, features: Tensor) -> Tensor:
+        """What the action is before it is clipped, [batch, 1], from the pooled set or the memory."""
         for layer in list(self.head)[:-1]:
             features = torch.relu(layer(features))
-        action = self.head[-1](features).clamp(*self.bounds)
-        return action if self.lstm is None else (action, hidden, cell)
+        mean: Tensor = self.head[-1](features)
+        return mean
 
 
 def actor_of(tensors: Mapping[str, Any], signature: Signature) -> DeepSetsActor:

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save as to_safetensors
 
 from roadsense.errors import InputMismatchError
-from roadsense.files import write_bytes, write_json
+from roadsense.files import json_number, write_bytes, write_json
 from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME, Signature
 from roadsense.runs import canonical_digest, read_record
 from roadsense.training.checkpoints import LAST, read_facts
 from roadsense.training.config import TrainConfig
-from roadsense.training.model import AnyPPO, actor_tensors
+from roadsense.training.validation import Validation
 
 MODEL_NAME = "model.zip"
 RESULT_NAME = "training.json"
@@ -26,9 +27,8 @@ EXPLAINED = ("explained_variance", "imitation_explained_variance")
 student on what it had not learned from yet."""
 
 
-def write_policy(run_dir: Path, model: AnyPPO, config: TrainConfig) -> Signature:
+def write_policy(run_dir: Path, tensors: dict[str, NDArray[np.float32]], config: TrainConfig) -> Signature:
     """Writes ``policy.safetensors`` (the actor alone) and ``signature.json``; the same weights give the same bytes."""
-    tensors = actor_tensors(model)
     signature = Signature.of(tensors, config.widths, config.control, config.messages_per_peer)
     write_bytes(run_dir / WEIGHTS_NAME, to_safetensors(tensors))  # no metadata: two keys of it would shuffle the bytes
     write_json(run_dir / SIGNATURE_NAME, signature.document())
@@ -70,3 +70,37 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
         "median": float(np.median(known)),
         "median_last_quarter": float(np.median(known[-max(1, len(known) // 4) :])),
     }
+
+
+def write_result(
+    run_dir: Path,
+    facts: dict[str, Any],
+    best: Validation | None,
+    signature: Signature,
+    rows: Sequence[dict[str, float]],
+    seconds: float,
+) -> dict[str, Any]:
+    """Writes ``training.json``: what a finished training came from and looked like.
+
+    Args:
+        run_dir: its folder.
+        facts: of its last checkpoint.
+        best: the validation that chose its policy.
+        signature: of that policy.
+        rows: of its log.
+        seconds: spent on it.
+    """
+    result = {
+        "finished": True,
+        **{key: facts[key] for key in ("config", "made_with", *INPUTS, "timesteps", "resumed_at", "validations")},
+        "best": best.document() if best else None,
+        "weights_digest": signature.weights_digest,
+        "seconds": round(seconds, 2),
+        "steps_per_s": round(facts["timesteps"] / seconds, 1),
+        **{name: summary([row[name] for row in rows]) for name in EXPLAINED},
+        "curve": {name: [json_number(row[name]) for row in rows]
+                  for name in ("timesteps", "episode_reward", "collision_share", *EXPLAINED,
+                               "approx_kl", "noise_std", "steps_per_s", "imitation_loss")},
+    }  # fmt: skip
+    write_json(run_dir / RESULT_NAME, result)
+    return result

@@ -13,35 +13,28 @@ import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
-from roadsense.convoy.player import DEFAULT_RADIO, Player, radios_of
-from roadsense.convoy.source import ScenarioSource, open_source, room_for
-from roadsense.errors import InputMismatchError, StoppedError
-from roadsense.files import cannot_write, json_number, write_bytes, write_json
+from roadsense.convoy.player import Player
+from roadsense.errors import StoppedError
+from roadsense.files import cannot_write, write_bytes
 from roadsense.policies.signature import Signature
 from roadsense.progress import progress_bar
-from roadsense.runs import canonical_digest, made_with
-from roadsense.traffic.engines import choose_engine
+from roadsense.runs import made_with
 from roadsense.training.callbacks import AnnealNoise, Every, ShowProgress
 from roadsense.training.checkpoints import BEST, LAST, read_arrays, read_facts, restore_model, save_checkpoint
 from roadsense.training.config import TrainConfig
 from roadsense.training.dagger import Imitation
-from roadsense.training.folder import (
-    EXPLAINED,
-    INPUTS,
-    MODEL_NAME,
-    RESULT_NAME,
-    earlier_state,
-    summary,
-    write_policy,
+from roadsense.training.experience import (
+    input_digests,
+    refuse_other_inputs,
+    training_player,
+    validation_player,
 )
+from roadsense.training.folder import MODEL_NAME, earlier_state, write_policy, write_result
 from roadsense.training.log import LOG_NAME, TENSORBOARD_DIR, UpdateLog, open_logger
 from roadsense.training.model import AnyPPO, actor_tensors, build_model, refuse_not_finite
 from roadsense.training.reward_scale import RewardScale
 from roadsense.training.validation import Validation, validate
 from roadsense.training.vec_env import ConvoyVecEnv
-
-_VALIDATED_TOGETHER = 32
-"""Worlds of a validation where they cost no processes; the episodes are the same in any number of them."""
 
 _NEVER = 10**9
 """A number of updates no training reaches: every update logs itself (``model.py``)."""
@@ -211,7 +204,7 @@ class _Training:
         else:
             self.save_last()
         with self._policy_in_place():
-            write_policy(self.run_dir, self.model, self.config)
+            write_policy(self.run_dir, actor_tensors(self.model), self.config)
 
     def _reinforce(self, progress: bool, extra: BaseCallback | None) -> None:
         config, model = self.config, self.model
@@ -244,57 +237,17 @@ class _Training:
 
     def finish(self) -> dict[str, Any]:
         """Leaves the best policy in the run folder, and what the training looked like."""
-        best, rows = self.run_dir / BEST, self.updates.rows
-        facts = self.facts()
+        best, facts = self.run_dir / BEST, self.facts()
         restore_model(best, self.model)
         try:
             write_bytes(self.run_dir / MODEL_NAME, best.read_bytes())
         except OSError as error:
             raise cannot_write(self.run_dir / MODEL_NAME, error) from None
-        signature = write_policy(self.run_dir, self.model, self.config)
-        result = {
-            "finished": True,
-            **{key: facts[key] for key in ("config", "made_with", *INPUTS, "timesteps", "resumed_at", "validations")},
-            "best": self.best.document() if self.best else None,
-            "weights_digest": signature.weights_digest,
-            "seconds": round(self.updates.seconds, 2),
-            "steps_per_s": round(facts["timesteps"] / self.updates.seconds, 1),
-            **{name: summary([row[name] for row in rows]) for name in EXPLAINED},
-            "curve": {name: [json_number(row[name]) for row in rows]
-                      for name in ("timesteps", "episode_reward", "collision_share", *EXPLAINED,
-                                   "approx_kl", "noise_std", "steps_per_s", "imitation_loss")},
-        }  # fmt: skip
-        write_json(self.run_dir / RESULT_NAME, result)
+        signature = write_policy(self.run_dir, actor_tensors(self.model), self.config)
+        result = write_result(self.run_dir, facts, self.best, signature, self.updates.rows, self.updates.seconds)
         if self.imitation is not None:
             self.imitation.forget(all_rounds=True)
         return result
-
-
-def _radios(config: TrainConfig, source: ScenarioSource) -> list[str]:
-    """The radios an episode draws from: the configured one, else the dataset's, and all further ones."""
-    return [str(config.emulator_params or source.params_file or DEFAULT_RADIO), *config.further_radios]
-
-
-def _inputs(config: TrainConfig) -> dict[str, str | None]:
-    """Digests of what the experience and the choice of the best checkpoint come from."""
-    found: list[str | None] = []
-    for dataset_dir, split in ((config.dataset_dir, "train"), (config.eval_dir or config.dataset_dir, "val")):
-        source = open_source(dataset_dir=dataset_dir, split=split)
-        digests = [radio.digest for radio in radios_of(_radios(config, source), source)]
-        found += [source.digest, digests[0] if len(digests) == 1 else canonical_digest(digests)]
-    return dict(zip(INPUTS, found, strict=True))
-
-
-def _player(config: TrainConfig, dataset_dir: str | None, split: str, num_worlds: int) -> Player:
-    source = open_source(dataset_dir=dataset_dir, split=split)
-    engine = choose_engine(config.engine, source.all())
-    if split == "val" and engine == "native":
-        num_worlds = min(_VALIDATED_TOGETHER, config.eval_episodes)
-    return Player(
-        num_worlds, dataset_dir=dataset_dir, split=split, radio=_radios(config, source), control=config.control,
-        engine=engine, max_peers=room_for(source.all(), config.max_peers),
-        messages_per_peer=config.messages_per_peer,
-    )  # fmt: skip
 
 
 def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback | None = None) -> dict[str, Any]:
@@ -318,19 +271,17 @@ def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback 
         DivergedError: weights are no longer finite.
     """
     run_dir = Path(config.run_dir)
-    earlier, inputs = earlier_state(config), _inputs(config)
-    if earlier is not None and {key: earlier[key] for key in INPUTS} != inputs:
-        told = "was begun on another dataset or radio"
-        raise InputMismatchError(f"{run_dir}: {told}; name another run_dir or remove it.")
+    earlier, inputs = earlier_state(config), input_digests(config)
+    refuse_other_inputs(config, earlier, inputs)
     if earlier is not None and earlier.get("finished"):
         return earlier
     if earlier is None and (run_dir / LOG_NAME).is_file():  # of a training that was killed before its first checkpoint
         shutil.rmtree(run_dir / TENSORBOARD_DIR, ignore_errors=True)
     torch.set_num_threads(config.torch_threads)
     scale = None if config.dagger_steps else RewardScale(config.n_envs, config.gamma, config.reward_clip)
-    env = ConvoyVecEnv(_player(config, config.dataset_dir, "train", config.n_envs), scale)
+    env = ConvoyVecEnv(training_player(config), scale)
     try:
-        val_player = _player(config, config.eval_dir or config.dataset_dir, "val", 1)
+        val_player = validation_player(config)
     except BaseException:
         env.close()
         raise

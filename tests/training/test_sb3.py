@@ -247,8 +247,8 @@ def test_what_went_on_at_another_commit_says_so_and_on_another_validation_set_is
     with pytest.raises(StoppedError):
         train(config, progress=False, callback=At(600, interrupt))
     monkeypatch.setattr("roadsense.runs.git_state", lambda folder: ("b" * 40, True))
-    inputs = sb3._inputs
-    monkeypatch.setattr(sb3, "_inputs", lambda config: {**inputs(config), "eval_dataset_digest": "another"})
+    inputs = sb3.input_digests
+    monkeypatch.setattr(sb3, "input_digests", lambda config: {**inputs(config), "eval_dataset_digest": "another"})
     with pytest.raises(InputMismatchError, match="was begun on another dataset or radio"):
         train(config, progress=False)
     monkeypatch.undo()
