@@ -220,7 +220,8 @@ def _train(arguments: list[str]) -> None:
     config = _parse(TrainConfig, "train", rest, default=read_train_config(preset), description=about)
     from roadsense.training.sb3 import train
 
-    train(config)
+    with contextlib.redirect_stdout(sys.stderr):  # where Ray tells of workers that were lost
+        train(config)
     print(config.run_dir)
 
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import weakref
 from pathlib import Path
+from typing import Any
 
 from roadsense.errors import TrafficError
 from roadsense.traffic.base import TrafficState
@@ -18,10 +19,16 @@ _owner: tuple[int, weakref.ref[SumoTraffic]] | None = None
 _EMPTY_NET = Path(__file__).parent / "empty.net.xml"
 
 
+def _imported() -> Any:
+    """libsumo, without its warning on stdout of a pyarrow beside it, which Ray brings: neither uses the other's."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        import libsumo
+    return libsumo
+
+
 def libsumo_is_free() -> bool:
     """True where this process may start libsumo: nobody uses it, its owner here is gone, or a fork inherited it."""
-    import libsumo
-
+    libsumo = _imported()
     if _owner is not None:
         pid, reference = _owner
         return pid != os.getpid() or reference() is None
@@ -31,7 +38,7 @@ def libsumo_is_free() -> bool:
 def open_libsumo(max_cars: int, state: TrafficState | None = None) -> SumoTraffic:
     """SUMO inside this process. Only one such world can exist in a process; see :func:`libsumo_is_free`."""
     global _owner
-    import libsumo
+    libsumo = _imported()
 
     def close() -> None:
         global _owner
