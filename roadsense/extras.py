@@ -9,6 +9,7 @@ from roadsense.errors import RoadsenseError
 MODULES = {
     "onnx": ("onnxruntime", "safetensors"),
     "train": ("torch", "stable_baselines3", "sb3_contrib", "tensorboard", "onnx", "matplotlib"),
+    "ray": ("ray",),
     "tensorrt": ("tensorrt", "cuda"),
 }
 """Extra → modules that come with it and not with the core; one of several extras stands at the smallest."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 
 import pytest
 
@@ -31,6 +32,13 @@ def require_compilers() -> None:
     for command in ("gcc", "g++"):
         if shutil.which(command) is None:
             _missing(f"{command} is not installed", "COMPILERS")
+
+
+@pytest.fixture(scope="session")
+def require_ray() -> None:
+    """For tests that start Ray."""
+    if find_spec("ray") is None:
+        _missing("ray is not installed", "RAY")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from roadsense.convoy.observation import NUM_EGO, NUM_PEER, Observation
+from roadsense.convoy.world import EndReason
 from roadsense.errors import RoadsenseError
 from roadsense.files import write_bytes
 from roadsense.policies.base import Truth
@@ -29,7 +30,9 @@ from roadsense.policies.runtime import DeepSetsPolicy
 from roadsense.policies.signature import Signature
 from roadsense.randomness import Purpose, generator
 from roadsense.training.config import TrainConfig
+from roadsense.training.fragments import Weights
 from roadsense.training.model import AnyPPO, actor_parameters, actor_tensors, decided_mean
+from roadsense.training.remote import RemoteVecEnv
 from roadsense.training.teacher import Teacher, TeacherConfig
 from roadsense.training.vec_env import ConvoyVecEnv
 
@@ -92,6 +95,9 @@ class RoundFigures(NamedTuple):
     """Share of the variance of the teacher's actions that the student's explain, before it learned from them."""
 
 
+_Driven = tuple[NDArray[np.float64], list[float], list[bool]]
+"""What the student decided [step, world]; of the episodes it ended, returns and whether they collided."""
+
 _WARMING = 10
 """The running mean begins as the mean of all weights so far: after n gradients at most n / (n + 10) of it stays."""
 
@@ -152,7 +158,7 @@ class Imitation:
         average: of the student's weights; the policy.
     """
 
-    def __init__(self, config: TrainConfig, env: ConvoyVecEnv, model: AnyPPO, folder: Path) -> None:
+    def __init__(self, config: TrainConfig, env: ConvoyVecEnv | RemoteVecEnv, model: AnyPPO, folder: Path) -> None:
         self.config, self.env, self.model, self.folder = config, env, model, folder
         self.teacher = Teacher(
             TeacherConfig(
@@ -160,7 +166,7 @@ class Imitation:
                 creep_mps2=config.dagger_creep_mps2, ordinary_mps2=config.dagger_ordinary_mps2,
             )
         )  # fmt: skip
-        self.experience = Experience(config, env.worlds.config.num_rows)
+        self.experience = Experience(config, env.num_rows)
         self.average = Average(model, config.dagger_average)
         self._saved = 0
 
@@ -198,8 +204,7 @@ class Imitation:
         Returns:
             Of the episodes that the student ended: mean return and share of collisions; and the explained variance.
         """
-        config, env, worlds = self.config, self.env, self.env.worlds
-        truth, student = Truth(worlds.records, worlds.traffic.state, worlds.emulator.state), self._student()
+        config, env = self.config, self.env
         driven = np.arange(env.num_envs) < round(config.dagger_student_share * env.num_envs)
         driven &= self.experience.rounds > 0
         kept = {
@@ -207,9 +212,35 @@ class Imitation:
             for name, array in self.experience.arrays(self.experience.rounds).items()
         }
         env.seed(config.seed)
+        if isinstance(env, RemoteVecEnv):
+            decided, rewards, collisions = self._driven_elsewhere(env, kept, driven)
+        else:
+            decided, rewards, collisions = self._driven_here(env, kept, driven)
+        varied = float(kept["told"].var())
+        explained = 1.0 - float((kept["told"] - decided).var()) / varied if varied > 0.0 else np.nan
+        ended = (float(np.mean(rewards)), float(np.mean(collisions))) if rewards else (np.nan, np.nan)
+        return *ended, explained
+
+    def _driven_elsewhere(self, env: RemoteVecEnv, kept: dict[str, NDArray[Any]], driven: NDArray[np.bool_]) -> _Driven:
+        """As :meth:`_driven_here`, by workers, who do the same to the bit."""
+        tensors, config = actor_tensors(self.model), self.config
+        signature = Signature.of(tensors, config.widths, config.control, config.messages_per_peer)
+        env.begin()
+        weights = Weights(self.experience.rounds, signature, tensors)
+        lesson = env.lesson(weights, config.n_steps, driven, self.teacher.config)
+        for name, array in (*lesson.seen._asdict().items(), ("told", lesson.told)):
+            kept[name][:] = array
+        of_student = driven[lesson.ends.world]
+        collided = lesson.ends.reason[of_student] == EndReason.COLLISION
+        return lesson.decided, lesson.ends.total[of_student].tolist(), collided.tolist()
+
+    def _driven_here(self, env: ConvoyVecEnv, kept: dict[str, NDArray[Any]], driven: NDArray[np.bool_]) -> _Driven:
+        config, worlds = self.config, env.worlds
+        truth, student = Truth(worlds.records, worlds.traffic.state, worlds.emulator.state), self._student()
         env.reset()
         began = np.ones(env.num_envs, np.bool_)
-        rewards, collisions = [], []
+        rewards: list[float] = []
+        collisions: list[bool] = []
         decided = np.zeros((config.n_steps, env.num_envs))
         for step in range(config.n_steps):
             if began.any():
@@ -224,10 +255,7 @@ class Imitation:
             for world in np.flatnonzero(began & driven).tolist():
                 rewards.append(infos[world]["episode"]["r"])
                 collisions.append(infos[world]["episode"]["collision"])
-        varied = float(kept["told"].var())
-        explained = 1.0 - float((kept["told"] - decided).var()) / varied if varied > 0.0 else np.nan
-        ended = (float(np.mean(rewards)), float(np.mean(collisions))) if rewards else (np.nan, np.nan)
-        return *ended, explained
+        return decided, rewards, collisions
 
     def _fit(self, number: int, rate: float, gradients: int) -> Iterator[float]:
         """Fits the student to minibatches of all samples; yields the loss after each."""

@@ -15,7 +15,7 @@ from roadsense.files import json_number, write_bytes, write_json
 from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME, Signature
 from roadsense.runs import canonical_digest, read_record
 from roadsense.training.checkpoints import LAST, read_facts
-from roadsense.training.config import TrainConfig
+from roadsense.training.config import TrainConfig, decisive
 from roadsense.training.validation import Validation
 
 MODEL_NAME = "model.zip"
@@ -48,9 +48,7 @@ def earlier_state(config: TrainConfig) -> dict[str, Any] | None:
     known = {"config", "made_with", "timesteps", "resumed_at", *INPUTS} <= found.keys()
     if not known or not isinstance(found["config"], dict):
         raise InputMismatchError(f"{run_dir}: holds a training of another version; name another run_dir or remove it.")
-    before, now = dict(found["config"]), config.document()
-    for one in (before, now):
-        one.pop("run_dir", None)  # a folder may be moved
+    before, now = decisive(found["config"]), decisive(config.document())
     if canonical_digest(before) != canonical_digest(now):
         changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
         raise InputMismatchError(
@@ -94,6 +92,7 @@ def write_result(
         "finished": True,
         **{key: facts[key] for key in ("config", "made_with", *INPUTS, "timesteps", "resumed_at", "validations")},
         "best": best.document() if best else None,
+        "workers": facts["workers"],
         "weights_digest": signature.weights_digest,
         "seconds": round(seconds, 2),
         "steps_per_s": round(facts["timesteps"] / seconds, 1),

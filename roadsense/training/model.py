@@ -54,6 +54,13 @@ class _Watched:
     critic_alone_until = 0
     """Step up to which the actor stays as it is."""
 
+    def collect_rollouts(self, env: Any, callback: Any, rollout_buffer: Any, n_rollout_steps: int) -> bool:
+        collector = getattr(env, "collector", None)
+        if collector is not None:  # the worlds are elsewhere
+            return bool(collector.collect(self, callback, rollout_buffer))
+        collected: bool = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)  # type: ignore[misc]
+        return collected
+
     def train(self) -> None:
         model: Any = self
         for parameter in actor_parameters(model):
@@ -84,7 +91,7 @@ def refuse_not_finite(model: Any) -> None:
             name: getattr(buffer, name) for name in ("actions", "rewards", "returns", "values")
         }
         dump = io.BytesIO()
-        np.savez_compressed(dump, **arrays, seeds=np.array(model.env.player.seeds, np.uint64))
+        np.savez_compressed(dump, **arrays, seeds=np.array(model.env.get_attr("seeds")[0], np.uint64))
         write_bytes(path, dump.getvalue())
         raise DivergedError(f"{said}; the last rollout lies in {path}; {remedy}.")
 

@@ -21,6 +21,7 @@ from roadsense.progress import progress_bar
 from roadsense.runs import made_with
 from roadsense.training.callbacks import AnnealNoise, Every, ShowProgress
 from roadsense.training.checkpoints import BEST, LAST, read_arrays, read_facts, restore_model, save_checkpoint
+from roadsense.training.collection import Collector
 from roadsense.training.config import TrainConfig
 from roadsense.training.dagger import Imitation
 from roadsense.training.experience import (
@@ -32,6 +33,7 @@ from roadsense.training.experience import (
 from roadsense.training.folder import MODEL_NAME, earlier_state, write_policy, write_result
 from roadsense.training.log import LOG_NAME, TENSORBOARD_DIR, UpdateLog, open_logger
 from roadsense.training.model import AnyPPO, actor_tensors, build_model, refuse_not_finite
+from roadsense.training.remote import RemoteVecEnv, open_remote
 from roadsense.training.reward_scale import RewardScale
 from roadsense.training.validation import Validation, validate
 from roadsense.training.vec_env import ConvoyVecEnv
@@ -45,7 +47,7 @@ class _Training:
     """A training under way."""
 
     config: TrainConfig
-    env: ConvoyVecEnv
+    env: ConvoyVecEnv | RemoteVecEnv
     model: AnyPPO
     updates: UpdateLog
     val_player: Player
@@ -74,6 +76,7 @@ class _Training:
             "resumed_at": self.resumed_at,
             "validations": self.validations,
             "best": None if self.best is None else list(self.best),
+            "workers": self.env.collector.figures() if isinstance(self.env, RemoteVecEnv) else None,
         }
 
     def save_last(self) -> None:
@@ -250,6 +253,17 @@ class _Training:
         return result
 
 
+def _open_worlds(
+    config: TrainConfig, inputs: dict[str, str | None], scale: RewardScale | None
+) -> ConvoyVecEnv | RemoteVecEnv:
+    """The worlds a training learns in, here or with workers."""
+    if config.workers == 0:
+        return ConvoyVecEnv(training_player(config), scale)
+    env = open_remote(config, inputs["dataset_digest"], scale)
+    env.collector = Collector(config, env)
+    return env
+
+
 def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback | None = None) -> dict[str, Any]:
     """Trains, or continues a training that was stopped, and leaves the result in ``config.run_dir``.
 
@@ -279,7 +293,7 @@ def train(config: TrainConfig, *, progress: bool = True, callback: BaseCallback 
         shutil.rmtree(run_dir / TENSORBOARD_DIR, ignore_errors=True)
     torch.set_num_threads(config.torch_threads)
     scale = None if config.dagger_steps else RewardScale(config.n_envs, config.gamma, config.reward_clip)
-    env = ConvoyVecEnv(training_player(config), scale)
+    env = _open_worlds(config, inputs, scale)
     try:
         val_player = validation_player(config)
     except BaseException:

@@ -27,17 +27,23 @@ class ConvoyVecEnv(VecEnv):
 
     Attributes:
         played: episodes begun, by world.
+        num_rows: rows of peers in an observation.
     """
 
     def __init__(self, player: Player, scale: RewardScale | None = None) -> None:
         self.player, self.worlds, self.scale = player, player.worlds, scale
         config = player.worlds.config
-        space = observation_space(config.max_peers * config.messages_per_peer)
-        super().__init__(player.num_worlds, space, action_space(config.control))
+        self.num_rows = config.num_rows
+        super().__init__(player.num_worlds, observation_space(self.num_rows), action_space(config.control))
         self._actions = np.zeros(self.num_envs)
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
         self.played = [0] * self.num_envs
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seed of the running episode, by world."""
+        return self.player.seeds
 
     def resume_at(self, played: Sequence[int]) -> None:
         """Lets the next ``reset`` go on after that many episodes of every world instead of repeating them."""
