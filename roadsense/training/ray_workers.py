@@ -71,6 +71,7 @@ class RayWorkers:
         num_worlds: in each.
         arguments: of the :class:`roadsense.convoy.player.Player` in each.
         dataset_digest: of the scenarios that they must have.
+        kind: what runs in each.
 
     Attributes:
         faults: how many workers were lost with a job that was done again, by ``FAULTS``.
@@ -81,7 +82,12 @@ class RayWorkers:
     """
 
     def __init__(
-        self, config: WorkersConfig, num_worlds: int, arguments: Mapping[str, Any], dataset_digest: str | None = None
+        self,
+        config: WorkersConfig,
+        num_worlds: int,
+        arguments: Mapping[str, Any],
+        dataset_digest: str | None = None,
+        kind: type[Worker] = Worker,
     ) -> None:
         self._leave = join_ray(config.address, config.count)
         import ray
@@ -93,7 +99,7 @@ class RayWorkers:
         self._jobs: list[_Job] = []
         # one process, one CPU, and on a cluster not all on the same machine
         options = {"num_cpus": 1, "max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": "SPREAD"}
-        self._kind = ray.remote(**options)(Worker)
+        self._kind = ray.remote(**options)(kind)
         self._slots = [_Slot(number) for number in range(config.count)]
         try:
             for slot in self._slots:

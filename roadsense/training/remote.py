@@ -8,6 +8,7 @@ lost with a worker, and rewards are normalised here, step by step over all world
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -182,6 +183,16 @@ def joined_observations(parts: Sequence[Observation], axis: int) -> Observation:
     return Observation._make(np.concatenate(arrays, axis=axis) for arrays in zip(*parts, strict=True))
 
 
+def _anywhere(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The same arguments for a process with another working folder."""
+    dataset_dir, radios = arguments["dataset_dir"], arguments["radio"]
+    return {
+        **arguments,
+        "dataset_dir": dataset_dir and str(Path(dataset_dir).resolve()),
+        "radio": [str(Path(radio).resolve()) if Path(radio).is_file() else radio for radio in radios],
+    }
+
+
 def open_remote(config: TrainConfig, dataset_digest: str | None, scale: RewardScale | None) -> RemoteVecEnv:
     """Workers with the worlds that a training learns in.
 
@@ -194,7 +205,7 @@ def open_remote(config: TrainConfig, dataset_digest: str | None, scale: RewardSc
         RoadsenseError: Ray is not installed or not reached, or no worker came up.
         InputMismatchError: a worker has other code or scenarios.
     """
-    arguments = play_arguments(config, "train")
+    arguments = _anywhere(play_arguments(config, "train"))
     asked = WorkersConfig(count=config.workers, address=config.ray_address, job_limit_s=config.fragment_limit_s)
     workers = RayWorkers(asked, config.n_envs // config.workers, arguments, dataset_digest)
     return RemoteVecEnv(workers, config.n_envs, arguments, scale)
