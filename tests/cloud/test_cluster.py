@@ -119,11 +119,11 @@ DOCKER = (
     echo "working"
     echo kept >"$WORK/runs/result.txt"
     echo $$ >"$WORK/docker.pid"
-    trap 'exit 75' INT
+    trap 'exit 75' TERM  # in the background bash ignores INT
     for _ in $(seq "${WORK_TICKS:-0}"); do sleep 0.05; done
     exit "${CODE:-0}"
     ;;
-  "stop "*) [ ! -f "$WORK/docker.pid" ] || kill -INT "$(cat "$WORK/docker.pid")" ;;
+  "stop "*) [ ! -f "$WORK/docker.pid" ] || kill "$(cat "$WORK/docker.pid")" ;;
 esac
 """
 )
