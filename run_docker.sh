@@ -134,7 +134,7 @@ prepare_venv() {
   : >"$unfinished"
   say "installing the pinned packages into .venv (once; some minutes)"
   export PIP_DISABLE_PIP_VERSION_CHECK=1
-  if ! { install_torch && "$venv/bin/python" -m pip install -q -c constraints.txt -e '.[train,dev]'; } >&2; then
+  if ! { install_torch && "$venv/bin/python" -m pip install -q -c constraints.txt -e '.[train,dev,ray]'; } >&2; then
     fail "the packages could not be installed; pip's message above says why. The same command tries again."
   fi
   wanted_stamp >"$unfinished"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -170,10 +170,20 @@ def _train(arguments: list[str]) -> None:
         "--resume RUN instead of all of them goes on with a training that was stopped or killed, to the same weights."
     )
     config = parse(TrainConfig, "train", rest, default=read_train_config(preset), description=about)
-    from roadsense.training.sb3 import train
+    if config.algorithm == "rllib-ppo":
+        _train_by_rllib(config)
+    else:
+        from roadsense.training.sb3 import train
+
+        train(config)
+    print(config.run_dir)
+
+
+def _train_by_rllib(config: Any) -> None:
+    require("train", "ray")
+    from roadsense.training.rllib_train import train
 
     train(config)
-    print(config.run_dir)
 
 
 def _resume(run: str, others: list[str]) -> None:
@@ -186,6 +196,8 @@ def _resume(run: str, others: list[str]) -> None:
     config, finished = begun_config(Path(run))
     if finished:
         print(f"roadsense: {run}: is trained to its end already, nothing is left to do", file=sys.stderr)
+    elif config.algorithm == "rllib-ppo":
+        _train_by_rllib(config)
     else:
         train(config, begun=True)
     print(run)

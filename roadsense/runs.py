@@ -31,7 +31,7 @@ REJECTED = "rejected"
 
 _LIBRARIES = (
     "roadsense", "numpy", "scipy", "numba", "gymnasium", "libsumo", "sumolib", "pydantic", "torch", "stable-baselines3",
-    "sb3-contrib", "safetensors", "onnx", "onnxruntime", "tensorrt",
+    "sb3-contrib", "ray", "safetensors", "onnx", "onnxruntime", "tensorrt",
 )  # fmt: skip
 _RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")
 _NOT_SUMMED = {CHECKSUMS}

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 
@@ -38,6 +39,13 @@ def require_compilers() -> None:
     for command in ("gcc", "g++"):
         if shutil.which(command) is None:
             _missing(f"{command} is not installed", "COMPILERS")
+
+
+@pytest.fixture(scope="session")
+def require_ray() -> None:
+    """For tests of RLlib; modules that import it do so only where it is installed."""
+    if find_spec("ray") is None:
+        _missing("ray is not installed", "RAY")
 
 
 @pytest.fixture

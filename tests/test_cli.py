@@ -178,6 +178,7 @@ def test_a_flag_without_its_value_is_one_sentence(said) -> None:
     ("without", "arguments", "extra"),
     [
         ("torch", ["train", "--config", "quick", "--run-dir", "{}/run"], "train"),
+        ("ray", ["train", "--config", "rllib", "--run-dir", "{}/run"], "ray"),
         ("torch", ["export", "{}"], "train"),
         ("stable_baselines3", ["pipeline", "--preset", "quick", "--runs-dir", "{}/runs"], "train"),
         ("onnx", ["pipeline", "--preset", "quick", "--dry-run"], "train"),

@@ -7,8 +7,10 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import weakref
 from pathlib import Path
+from typing import Any
 
 from roadsense.errors import TrafficError
 from roadsense.traffic.base import TrafficState
@@ -18,10 +20,16 @@ _owner: tuple[int, weakref.ref[SumoTraffic]] | None = None
 _EMPTY_NET = Path(__file__).parent / "empty.net.xml"
 
 
+def _libsumo() -> Any:
+    """libsumo, which prints a warning where pyarrow is installed; stdout is for results."""
+    with contextlib.redirect_stdout(sys.stderr):
+        import libsumo
+    return libsumo
+
+
 def libsumo_is_free() -> bool:
     """True where this process may start libsumo: nobody uses it, its owner here is gone, or a fork inherited it."""
-    import libsumo
-
+    libsumo = _libsumo()
     if _owner is not None:
         pid, reference = _owner
         return pid != os.getpid() or reference() is None
@@ -31,7 +39,7 @@ def libsumo_is_free() -> bool:
 def open_libsumo(max_cars: int, state: TrafficState | None = None) -> SumoTraffic:
     """SUMO inside this process. Only one such world can exist in a process; see :func:`libsumo_is_free`."""
     global _owner
-    import libsumo
+    libsumo = _libsumo()
 
     def close() -> None:
         global _owner

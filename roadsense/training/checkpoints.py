@@ -33,11 +33,16 @@ def pack_checkpoint(model: AnyPPO, facts: dict[str, Any], arrays: Mapping[str, N
     buffer = io.BytesIO()
     model.save(buffer)
     with zipfile.ZipFile(buffer, "a") as archive:
-        archive.writestr(FACTS_NAME, json.dumps({_KEY: FORMAT, **facts}, indent=2, allow_nan=False))
-        if arrays is not None:
-            with archive.open(ARRAYS_NAME, "w") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
+        add_facts(archive, facts, arrays)
     return buffer.getvalue()
+
+
+def add_facts(archive: zipfile.ZipFile, facts: dict[str, Any], arrays: Mapping[str, NDArray[Any]] | None) -> None:
+    """Puts facts and further arrays into a checkpoint."""
+    archive.writestr(FACTS_NAME, json.dumps({_KEY: FORMAT, **facts}, indent=2, allow_nan=False))
+    if arrays is not None:
+        with archive.open(ARRAYS_NAME, "w") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def save_checkpoint(

@@ -17,7 +17,7 @@ from roadsense.errors import InputMismatchError, ParamsError, RoadsenseError, Us
 from roadsense.policies.signature import Widths
 from roadsense.traffic.engines import ENGINES
 
-ALGORITHMS = ("ppo", "recurrent-ppo", "dagger", "dagger+ppo")
+ALGORITHMS = ("ppo", "recurrent-ppo", "dagger", "dagger+ppo", "rllib-ppo")
 PRESETS = tuple(sorted(path.stem for path in (params_dir() / "train").glob("*.yaml")))
 """Names of the shipped presets."""
 
@@ -50,11 +50,15 @@ class TrainConfig:
     init_from: str | None = None
     """Run folder or checkpoint whose weights a new training begins with; none: random ones."""
     algorithm: str = "ppo"
-    """``ppo``, ``recurrent-ppo``, ``dagger`` (imitates an oracle) or ``dagger+ppo`` (one after the other)."""
+    """``ppo``, ``recurrent-ppo``, ``dagger`` (imitates an oracle), ``dagger+ppo`` (one after the other), or
+    ``rllib-ppo`` (PPO of RLlib)."""
     total_timesteps: int = 1_000_000
     """Steps of experience over all worlds; rounded up to whole rollouts."""
     n_envs: int = 8
     """Worlds that drive side by side; with ``sumo`` each is a process."""
+    n_env_runners: int = 0
+    """Processes that ``rllib-ppo`` spreads the worlds over; 0: they are in the learner's. Each number of them gives
+    other weights."""
     n_steps: int = 512
     """Steps of each world between two updates."""
     batch_size: int = 1024
@@ -152,6 +156,7 @@ class TrainConfig:
         rollout = self.n_envs * self.n_steps
         # one step's advantage cannot be normalised, so a prime number beyond batch_size cannot be cut
         _require("n_envs * n_steps", rollout, self.minibatch_size >= 2, "divisible into parts of 2 or more steps")
+        self._check_runners()
         if self.dagger_steps and self.control != "brake":
             told = f"the teacher of {self.algorithm} only brakes; take 'brake', or --config ppo"
             raise UsageError(f"control is {self.control!r}; {told}.")
@@ -183,6 +188,16 @@ class TrainConfig:
             widths = getattr(self, name)
             _require(name, widths, len(widths) >= 1 and min(widths) >= 1, "one or more positive numbers")
         _require("seed", self.seed, 0 <= self.seed < 2**32 - self.n_envs, "from 0 to 2^32 - n_envs - 1")
+
+    def _check_runners(self) -> None:
+        _require("n_env_runners", self.n_env_runners, self.n_env_runners >= 0, "0 or more")
+        if self.algorithm != "rllib-ppo":
+            _require("n_env_runners", self.n_env_runners, self.n_env_runners == 0, "0 but for rllib-ppo")
+            return
+        whole = self.n_env_runners == 0 or self.n_envs % self.n_env_runners == 0
+        _require("n_envs", self.n_envs, whole, f"a multiple of n_env_runners, which is {self.n_env_runners}")
+        _require("target_kl", self.target_kl, self.target_kl is None, "none for rllib-ppo, which ends no update early")
+        _require("init_from", self.init_from, self.init_from is None, "none for rllib-ppo, which begins at random")
 
     @property
     def minibatch_size(self) -> int:

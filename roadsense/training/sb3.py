@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
-from roadsense.errors import StoppedError
+from roadsense.errors import StoppedError, UsageError
 from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME
 from roadsense.progress import progress_bar
 from roadsense.runs import made_with
@@ -151,6 +151,8 @@ def train(
         StoppedError: Ctrl-C; the last checkpoint and a policy were saved, and the same call continues.
         DivergedError: weights are no longer finite.
     """
+    if config.algorithm == "rllib-ppo":
+        raise UsageError("algorithm is 'rllib-ppo'; roadsense.training.rllib_train trains it.")
     run_dir = Path(config.run_dir)
     earlier, inputs = earlier_state(config), input_digests(config)
     refuse_other_inputs(config, earlier, inputs)

@@ -244,8 +244,10 @@ def test_a_new_training_begins_with_given_weights(model, trained, tmp_path):
 
 def test_dagger_too_begins_with_given_weights_and_random_ones_have_no_digest(trained, tmp_path):
     run, result = trained
-    config = into(tmp_path, algorithm="dagger", init_from=str(run), total_timesteps=64, dagger_gradients=1)
+    config = into(tmp_path, algorithm="dagger", init_from=str(run), total_timesteps=64, dagger_gradients=1,
+                  log_std_start=-1.5)  # fmt: skip
     assert train(config, progress=False)["init_weights_digest"] == result["weights_digest"]
+    assert Learner.load(tmp_path / LAST, device="cpu").policy.log_std.item() == -1.5
     assert result["init_weights_digest"] is None
 
 

@@ -12,7 +12,7 @@ from roadsense.training.config import PRESETS, TrainConfig, read_train_config
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_whole(preset):
     config = read_train_config(preset)
-    assert config.algorithm == ("dagger" if preset == "standard" else "ppo")
+    assert config.algorithm == {"standard": "dagger", "rllib": "rllib-ppo"}.get(preset, "ppo")
     assert config.batch_size == 1024 and config.n_epochs == 10
     assert (config.log_std_end, config.control) == (-3.4, "brake")
     assert config.widths.multiply_adds(8) <= 20_000
@@ -33,7 +33,7 @@ def test_overrides_win_over_the_file_and_none_overrides_nothing(tmp_path):
         ("n_envs: many", "n_envs is 'many'"),
         ("n_envs: 2.5", r"n_envs is 2\.5"),
         ("gamma: 1.5", r"gamma is 1\.5; it must be above 0 and at most 1"),
-        ("algorithm: sac", "algorithm 'sac' is unknown; known are: dagger, dagger.ppo, ppo, recurrent-ppo"),
+        ("algorithm: sac", "algorithm 'sac' is unknown; known are: dagger, dagger.ppo, ppo, recurrent-ppo, rllib-ppo"),
         ("- a\n- b", "must hold `name: value` lines"),
         ("a: [", "cannot be read as YAML"),
     ],
@@ -55,6 +55,14 @@ def test_a_file_with_nonsense_is_named(tmp_path, text, told):
         ({"n_envs": 0}, "n_envs is 0; it must be at least 1"),
         ({"n_envs": 1, "n_steps": 1031}, r"n_envs \* n_steps is 1031; it must be divisible into parts of 2 or more"),
         ({"phi_widths": []}, "phi_widths"),
+        ({"n_env_runners": 2}, "n_env_runners is 2; it must be 0 but for rllib-ppo"),
+        ({"n_env_runners": -1}, "n_env_runners is -1; it must be 0 or more"),
+        (
+            {"algorithm": "rllib-ppo", "n_env_runners": 3},
+            "n_envs is 8; it must be a multiple of n_env_runners, which is 3",
+        ),
+        ({"algorithm": "rllib-ppo", "target_kl": 0.1}, r"target_kl is 0\.1; it must be none for rllib-ppo"),
+        ({"algorithm": "rlib-ppo"}, "did you mean 'rllib-ppo'"),
     ],
 )
 def test_impossible_overrides_are_refused(overrides, told):

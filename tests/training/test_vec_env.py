@@ -6,7 +6,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from roadsense.convoy.env import ConvoyEnv
 from roadsense.convoy.player import Player
-from roadsense.errors import RoadsenseError
+from roadsense.errors import InputMismatchError, RoadsenseError
 from roadsense.training.reward_scale import RewardScale
 from roadsense.training.vec_env import ConvoyVecEnv
 
@@ -86,6 +86,32 @@ def test_other_seeds_are_other_episodes_and_a_resumed_training_repeats_none(vec_
     vec_env.seed(SEED)
     later = vec_env.reset()
     assert not np.array_equal(later["ego"], first["ego"]) and vec_env.played == [5, 8]
+
+
+def test_open_episodes_are_reopened_where_they_stood(vec_env):
+    """Each at its own step, with the same future; a world that has just begun is driven nowhere."""
+    fresh(vec_env)
+    actions = np.random.default_rng(3).random((330, WORLDS, 1)).astype(np.float32)
+    for action in actions[:230]:  # all have ended once at step 200, or before by a collision
+        seen, *_ = vec_env.step(action)
+    kept = vec_env.open_episodes()
+    assert kept["actions"].shape == (kept["steps"].max(), WORLDS) and kept["played"].tolist() == [2] * WORLDS
+    future = [vec_env.step(action) for action in actions[230:]]
+    vec_env.reset()
+    again = vec_env.reopen(kept)
+    assert all(np.array_equal(seen[name], again[name]) for name in seen)
+    for action, expected in zip(actions[230:], future, strict=True):
+        found = vec_env.step(action)
+        assert all(np.array_equal(expected[0][name], found[0][name]) for name in seen)
+        assert np.array_equal(expected[1], found[1]) and np.array_equal(expected[2], found[2])
+        assert [info.get("episode") for info in expected[3]] == [info.get("episode") for info in found[3]]
+    begun = {**kept, "steps": np.array([0, 5]), "actions": kept["actions"][:5]}
+    vec_env.reopen(begun)
+    assert vec_env.worlds.records["step"].tolist() == [0, 5]
+    assert np.array_equal(vec_env.open_episodes()["actions"], kept["actions"][:5] * [0.0, 1.0])
+    longer = {**kept, "steps": np.array([200, 200]), "actions": np.zeros((200, WORLDS))}
+    with pytest.raises(InputMismatchError, match=r"an episode that was under way ends at step [0-9]+ when driven"):
+        vec_env.reopen(longer)
 
 
 def test_actions_are_clipped_and_nan_is_refused(vec_env):
