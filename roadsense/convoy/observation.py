@@ -96,6 +96,15 @@ class Observation(NamedTuple):
         )
 
 
+EGO_SCALES = np.array([f.scale for f in EGO_FEATURES], np.float32)
+PEER_SCALES = np.array([f.scale for f in PEER_FEATURES], np.float32)
+
+
+def unscaled(observation: Observation) -> Observation:
+    """The raw values of observations, in the units of their features; what was clipped stays clipped."""
+    return Observation(observation.ego * EGO_SCALES, observation.peers * PEER_SCALES, observation.peer_mask)
+
+
 _EGO_SCALE = np.array([(f.scale, f.low, f.high) for f in EGO_FEATURES])
 _PEER_SCALE = np.array([(f.scale, f.low, f.high) for f in PEER_FEATURES])
 _ROW_ORDER = int(Purpose.ROW_ORDER)

@@ -6,7 +6,10 @@ torch has a third more of them. What saves them:
 - The bias of an inner layer of the encoder is one more row of its weights, for a unit before it that is always 1.
 - Rows are encoded used or not, and multiplied by the mask. After ReLU an unused row is then zero, which neither a
   maximum of numbers that are not negative nor a sum sees. Of no row at all the maximum is -inf: one more ReLU.
-- Clipping to [0, 1] is a hard sigmoid of slope 1, which ONNX Runtime takes into the product before it.
+- Clipping to [0, 1] is a hard sigmoid of slope 1, which ONNX Runtime takes into the product before it. So a raw value
+  is divided by its scale and clipped as one unit, its share of the upper bound, or as two, where the lower bound is
+  negative; the next layer has the bounds in its weights.
+- The mean over used rows is a product with the mask that was divided by its own sum.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from roadsense.convoy.observation import NUM_EGO, NUM_PEER
+from roadsense.convoy.observation import EGO_FEATURES, NUM_EGO, NUM_PEER, PEER_FEATURES, Feature
 from roadsense.policies.onnx_file import ONNX_FORMAT_KEY, ONNX_METADATA_KEY
-from roadsense.policies.signature import OPSET, Signature
+from roadsense.policies.signature import OPSET, Signature, Widths
 
 _IR_VERSION = 10
+_MASK = "peer_mask"
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
@@ -64,29 +68,34 @@ class GraphWriter:
         return model
 
 
-def policy_graph(
-    signature: Signature, tensors: Tensors, *, half_encoder: bool = False, rows_of_ones: bool = True
-) -> Any:
+def policy_graph(signature: Signature, tensors: Tensors, *, half_encoder: bool = False, for_bytes: bool = False) -> Any:
     """The model of a network.
 
-    Inputs are ``ego`` [batch, 4], ``peers`` [batch, rows, 8] and ``peer_mask`` int8 [batch, rows], the output is
-    ``action`` [batch, 1]; with a memory also ``hidden`` and ``cell``, ``next_hidden`` and ``next_cell``
-    [batch, lstm]. Any batch and any number of rows, also none.
+    Inputs are ``ego`` [batch, 4] and ``peers`` [batch, rows, 8], raw values in the units of the features, and
+    ``peer_mask`` [batch, rows], 1 where a row is used and 0 elsewhere; the output is ``action`` [batch, 1], clipped.
+    With a memory also ``hidden`` and ``cell``, ``next_hidden`` and ``next_cell`` [batch, lstm]. Any batch and any
+    number of rows, also none.
 
     Args:
         signature: of the network.
         tensors: its parameters.
         half_encoder: whether rows are encoded in half precision; they are pooled in single precision.
-        rows_of_ones: whether biases inside the encoder are rows of weights, which saves nodes; False: added.
+        for_bytes: whether it is to be quantised: biases inside the encoder are added, and rows are summed up before
+            they are divided by their number, which takes more nodes.
     """
     graph, widths = GraphWriter(), signature.widths
-    encoded, mask = _encode(graph, signature, tensors, half_encoder, rows_of_ones)
-    features = _pool(graph, encoded, mask)
+    (ego, ego_bounds), (peers, peer_bounds) = (
+        _clipped(graph, "ego", EGO_FEATURES),
+        _clipped(graph, "peers", PEER_FEATURES),
+    )
+    tensors = _with_bounds(tensors, widths, ego_bounds, peer_bounds)
+    rows = _encode(graph, (ego, peers), signature, tensors, half_encoder, for_bytes)
+    features = _pool(graph, rows, ego, for_bytes)
     batch = ("batch", widths.lstm)
     inputs = [
         helper.make_tensor_value_info("ego", TensorProto.FLOAT, ["batch", NUM_EGO]),
         helper.make_tensor_value_info("peers", TensorProto.FLOAT, ["batch", "rows", NUM_PEER]),
-        helper.make_tensor_value_info("peer_mask", TensorProto.INT8, ["batch", "rows"]),
+        helper.make_tensor_value_info(_MASK, TensorProto.FLOAT, ["batch", "rows"]),
     ]
     outputs = [helper.make_tensor_value_info("action", TensorProto.FLOAT, ["batch", 1])]
     if widths.lstm:
@@ -112,22 +121,58 @@ def sign(model: Any, signature: Signature, number_format: str = "") -> bytes:
     return content
 
 
+def _clipped(graph: GraphWriter, name: str, features: tuple[Feature, ...]) -> tuple[str, NDArray[np.float64]]:
+    """Raw values as clipped shares of their bounds, and the bounds of these units: [..., unit] and [unit, feature].
+
+    clip(x / scale, low, high) = high · clip(x / (scale · high), 0, 1) + low · clip(x / (scale · low), 0, 1), where
+    low <= 0 < high; the second part is nothing where low is 0.
+    """
+    bounds = []
+    for column, feature in enumerate(features):
+        for bound in (feature.high, feature.low):
+            if bound != 0.0:
+                bounds.append(np.zeros(len(features)))
+                bounds[-1][column] = bound
+    of_units = np.array(bounds)
+    scales = np.array([feature.scale for feature in features])
+    shares = np.divide(1.0, of_units * scales, where=of_units != 0.0, out=np.zeros_like(of_units)).T
+    weight = graph.constant(f"{name}_shares_per_unit", shares)
+    if name == "ego":
+        shown = graph.node("Gemm", [name, weight], f"{name}_shares")
+    else:
+        shown = graph.node("MatMul", [name, weight], f"{name}_shares")
+    return graph.node("HardSigmoid", [shown], f"{name}_clipped", alpha=1.0, beta=0.0), of_units
+
+
+def _with_bounds(
+    tensors: Tensors, widths: Widths, ego: NDArray[np.float64], peers: NDArray[np.float64]
+) -> dict[str, NDArray[np.float32]]:
+    """Parameters of the same network, for units instead of features."""
+    found = dict(tensors)
+    first, entering = "phi.layers.0.weight", "lstm.weight_ih" if widths.lstm else "head.0.weight"
+    weight = tensors[first].astype(np.float64)
+    found[first] = np.hstack([weight[:, :NUM_PEER] @ peers.T, weight[:, NUM_PEER:] @ ego.T]).astype(np.float32)
+    weight = tensors[entering].astype(np.float64)
+    found[entering] = np.hstack([weight[:, :-NUM_EGO], weight[:, -NUM_EGO:] @ ego.T]).astype(np.float32)
+    return found
+
+
 def _encode(
-    graph: GraphWriter, signature: Signature, tensors: Tensors, half: bool, rows_of_ones: bool
-) -> tuple[str, str]:
-    """Rows, encoded and multiplied by the mask, and the mask: [batch, rows, phi] and [batch, rows]."""
+    graph: GraphWriter, shown: tuple[str, str], signature: Signature, tensors: Tensors, half: bool, for_bytes: bool
+) -> str:
+    """Rows, encoded: [batch, rows, phi]."""
     dtype = np.float16 if half else np.float32
     kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
-    ego = graph.node("Cast", ["ego"], "ego_half", to=kind) if half else "ego"
-    peers = graph.node("Cast", ["peers"], "peers_half", to=kind) if half else "peers"
+    ego, peers = (graph.node("Cast", [one], f"{one}_half", to=kind) for one in shown) if half else shown
     with np.errstate(over="ignore"):  # weights that half precision cannot hold are found when actions are compared
         layers = [
             (tensors[f"phi.layers.{k}.weight"].T.astype(dtype), tensors[f"phi.layers.{k}.bias"].astype(dtype))
             for k in range(len(signature.widths.phi))
         ]
     (first, bias), *further = layers
-    of_peers, of_ego = first[:NUM_PEER], first[NUM_PEER:]
-    if rows_of_ones and further:
+    units = sum(1 + (feature.low != 0.0) for feature in PEER_FEATURES)
+    of_peers, of_ego = first[:units], first[units:]
+    if not for_bytes and further:
         of_peers, of_ego, bias = _with_unit(of_peers), _with_unit(of_ego), np.append(bias, dtype(1.0))
     shared = graph.node("Gemm", [
         ego, graph.constant("phi_0_of_ego", of_ego, dtype), graph.constant("phi_0_bias", bias, dtype)
@@ -136,20 +181,18 @@ def _encode(
     rows = graph.node("MatMul", [peers, graph.constant("phi_0_of_peers", of_peers, dtype)], "phi_0_rows")
     rows = graph.node("Relu", [graph.node("Add", [rows, shared], "phi_0_sum")], "phi_0")
     for k, (weight, bias) in enumerate(further, 1):
-        if rows_of_ones:
+        if not for_bytes:
             weight = np.vstack([weight, bias])
             if k < len(further):
                 weight = _with_unit(weight)
                 weight[-1, -1] = 1.0
         rows = graph.node("MatMul", [rows, graph.constant(f"phi_{k}_weight", weight, dtype)], f"phi_{k}_product")
-        if not rows_of_ones:
+        if for_bytes:
             rows = graph.node("Add", [rows, graph.constant(f"phi_{k}_bias", bias, dtype)], f"phi_{k}_sum")
         rows = graph.node("Relu", [rows], f"phi_{k}")
     if half:
         rows = graph.node("Cast", [rows], "encoded_single", to=TensorProto.FLOAT)
-    mask = graph.node("Cast", ["peer_mask"], "used", to=TensorProto.FLOAT)
-    by_row = graph.node("Unsqueeze", [mask, graph.axis(2)], "used_by_row")
-    return graph.node("Mul", [rows, by_row], "encoded"), mask
+    return rows
 
 
 def _with_unit(weight: NDArray[Any]) -> NDArray[Any]:
@@ -157,15 +200,22 @@ def _with_unit(weight: NDArray[Any]) -> NDArray[Any]:
     return np.hstack([weight, np.zeros((len(weight), 1), weight.dtype)])
 
 
-def _pool(graph: GraphWriter, rows: str, mask: str) -> str:
+def _pool(graph: GraphWriter, rows: str, ego: str, for_bytes: bool) -> str:
     """Maximum and mean over used rows, and the ego: [batch, pooled]."""
-    most = graph.node("ReduceMax", [rows, graph.axis(1)], "most_or_none", keepdims=0)
+    by_row = graph.node("Unsqueeze", [_MASK, graph.axis(2)], "used_by_row")
+    encoded = graph.node("Mul", [rows, by_row], "encoded")
+    most = graph.node("ReduceMax", [encoded, graph.axis(1)], "most_or_none", keepdims=0)
     most = graph.node("Relu", [most], "most")
-    total = graph.node("ReduceSum", [rows, graph.axis(1)], "total", keepdims=0)
-    count = graph.node("ReduceSum", [mask, graph.axis(1)], "count_or_none", keepdims=1)
-    count = graph.node("Max", [count, graph.constant("one", 1.0)], "count")
-    mean = graph.node("Div", [total, count], "mean")
-    return graph.node("Concat", [most, mean, "ego"], "pooled", axis=1)
+    if for_bytes:
+        total = graph.node("ReduceSum", [encoded, graph.axis(1)], "total", keepdims=0)
+        count = graph.node("ReduceSum", [_MASK, graph.axis(1)], "count_or_none", keepdims=1)
+        count = graph.node("Max", [count, graph.constant("one", 1.0)], "count")
+        mean = graph.node("Div", [total, count], "mean")
+    else:
+        shares = graph.node("LpNormalization", [_MASK], "used_shares", axis=1, p=1)  # of no row at all: zeros
+        shares = graph.node("Unsqueeze", [shares, graph.axis(1)], "used_shares_as_row")
+        mean = graph.node("Squeeze", [graph.node("MatMul", [shares, encoded], "mean_as_row"), graph.axis(1)], "mean")
+    return graph.node("Concat", [most, mean, ego], "pooled", axis=1)
 
 
 def _remember(graph: GraphWriter, features: str, tensors: Tensors) -> str:

@@ -166,7 +166,7 @@ def _one_node(signature: Signature) -> Policy:
     inputs = [
         helper.make_tensor_value_info("ego", TensorProto.FLOAT, ["batch", NUM_EGO]),
         helper.make_tensor_value_info("peers", TensorProto.FLOAT, ["batch", "rows", NUM_PEER]),
-        helper.make_tensor_value_info("peer_mask", TensorProto.INT8, ["batch", "rows"]),
+        helper.make_tensor_value_info("peer_mask", TensorProto.FLOAT, ["batch", "rows"]),
     ]
     action = helper.make_tensor_value_info("action", TensorProto.FLOAT, ["batch", 1])
     node = helper.make_node("Slice", ["ego", "begin", "end", "axis"], ["action"])

@@ -13,11 +13,12 @@ from roadsense.policies.weights import read_weights
 def export_onnx(run_dir: str | Path) -> Path:
     """Writes ``model.onnx`` beside the weights of a run folder and returns its path.
 
-    The graph takes ``ego`` [batch, 4], ``peers`` [batch, row, 8] and ``peer_mask`` int8 [batch, row] as the environment
-    gives them, any batch and any number of rows (also none), and gives ``action`` [batch, 1], clipped. A network with
-    a memory takes and gives its state as well. The signature travels in the file's metadata. The same weights give the
-    same bytes, and all of them are in the one file. Rows that are not used hold zeros; where one holds NaN or infinity,
-    the action is NaN or at a bound, so a reader refuses such input, as :class:`roadsense.policies.runtime.Policy` does.
+    The graph takes ``ego`` [batch, 4] and ``peers`` [batch, row, 8], raw values in the units of the features, and
+    ``peer_mask`` [batch, row], any batch and any number of rows (also none). It divides by the scales, clips, and gives
+    ``action`` [batch, 1], clipped. A network with a memory takes and gives its state as well. The signature travels in
+    the file's metadata. The same weights give the same bytes, and all of them are in the one file. Rows that are not
+    used hold zeros; where one holds NaN or infinity, the action is NaN or at a bound, so a reader refuses such input,
+    as :class:`roadsense.policies.runtime.Policy` does.
 
     Raises:
         RoadsenseError: the weights cannot be read or the file cannot be written.

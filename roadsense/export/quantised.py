@@ -22,7 +22,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from roadsense.convoy.observation import PEER_FEATURES, Observation
+from roadsense.convoy.observation import PEER_FEATURES, Observation, unscaled
 from roadsense.errors import RoadsenseError
 from roadsense.export.graph import policy_graph, sign
 from roadsense.export.sets import joined, made_up
@@ -76,7 +76,7 @@ def export_int8(run_dir: str | Path, observations: Observation) -> Path:
     run_dir = Path(run_dir)
     signature = read_signature(run_dir)
     widths, shown = signature.widths, _calibration(observations)
-    model = policy_graph(signature, read_weights(run_dir, signature), rows_of_ones=False)
+    model = policy_graph(signature, read_weights(run_dir, signature), for_bytes=True)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         beside = Path(folder) / INT8_NAME
         quantize_static(
@@ -134,8 +134,8 @@ class _Reader:
     def __init__(self, model: Any, observations: Observation) -> None:
         states = [put for put in model.graph.input if put.name in ("hidden", "cell")]
         widths = {put.name: put.type.tensor_type.shape.dim[1].dim_value for put in states}
-        starts = range(0, len(observations.ego), _BATCH)
-        batches = [{k: v[start : start + _BATCH] for k, v in observations._asdict().items()} for start in starts]
+        starts, raw = range(0, len(observations.ego), _BATCH), unscaled(observations)._asdict()
+        batches = [{k: v[start : start + _BATCH].astype(np.float32) for k, v in raw.items()} for start in starts]
         self._left: Iterator[dict[str, Any]] = iter([
             {**one, **{name: np.zeros((len(one["ego"]), width), np.float32) for name, width in widths.items()}}
             for one in batches

@@ -109,7 +109,7 @@ def export_engine(run_dir: str | Path, *, max_batch: int = MAX_BATCH, max_rows: 
     told = {entry.key: entry.value for entry in model.metadata_props}.get(ONNX_METADATA_KEY, "")
     if parse_signature(told, path) != signature:
         raise InputMismatchError(f"{path}: was exported from other weights; export it again.")
-    plan, device = _build(_with_wide_mask(model), signature, max_batch, max_rows, path), this_device()
+    plan, device = _build(model, signature, max_batch, max_rows, path), this_device()
     record = EngineRecord(
         plan_sha256=hashlib.sha256(plan).hexdigest(), onnx_sha256=hashlib.sha256(content).hexdigest(),
         weights_digest=signature.weights_digest, device=device, max_batch=max_batch, max_rows=max_rows,
@@ -150,18 +150,6 @@ def _build(model: Any, signature: Signature, max_batch: int, max_rows: int, wher
     return bytes(plan)
 
 
-def _with_wide_mask(model: Any) -> Any:
-    """The graph with a mask of INT32, in place.
-
-    INT8 is a quantised number to TensorRT and documented for quantisation alone. The mask is cast at once, for which
-    INT32 is documented; the policy hands it over in that type.
-    """
-    for put in model.graph.input:
-        if put.name == _MASK:
-            put.type.tensor_type.elem_type = TensorProto.INT32
-    return model
-
-
 def graph_problems(path: str | Path) -> list[str]:
     """What of an exported ONNX file TensorRT would not take, as far as that is known without it; a clause each.
 
@@ -169,7 +157,7 @@ def graph_problems(path: str | Path) -> list[str]:
     and that only the dimensions vary that profiles reach. None found is no proof: only TensorRT can build an engine.
     """
     try:
-        model = _with_wide_mask(onnx.load(path, load_external_data=False))
+        model = onnx.load(path, load_external_data=False)
         typed = onnx.shape_inference.infer_shapes(model).graph
     except Exception as error:  # protobuf and onnx raise classes of their own for each way a file can be broken
         return [f"it cannot be read as ONNX ({type(error).__name__})"]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from roadsense.convoy.observation import NUM_PEER, Observation
+from roadsense.convoy.observation import NUM_PEER, Observation, unscaled
 from roadsense.errors import InputMismatchError, ObservationError, RoadsenseError, explain
 from roadsense.policies.base import Truth
 from roadsense.policies.forward import refuse
@@ -35,7 +35,7 @@ class EngineRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     plan_sha256: _Digest
     onnx_sha256: _Digest
     """Of the file it was built from."""
@@ -120,7 +120,8 @@ class EnginePolicy(Policy):
             )
         used = observation.peer_mask != 0
         # zeros where nothing is used: the graph multiplies by the mask, and zero times NaN is NaN
-        inputs = {"ego": observation.ego, "peers": np.where(used[:, :, None], observation.peers, 0), "peer_mask": used}
+        raw = unscaled(observation)
+        inputs = {"ego": raw.ego, "peers": np.where(used[:, :, None], raw.peers, 0), "peer_mask": used}
         if rows == 0:
             inputs["peers"], inputs["peer_mask"] = np.zeros((worlds, 1, NUM_PEER)), np.zeros((worlds, 1), np.bool_)
         remembers = self.signature.widths.lstm > 0

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from roadsense.convoy.observation import EGO_SCALES, PEER_SCALES
 from roadsense.jit import counted_kernel, kernel
 
 
@@ -67,19 +68,23 @@ def most_used(mask):
 
 
 @counted_kernel
-def pack(peers, mask, packed_peers, packed_mask):
-    """Writes the used rows of every world, in their order, to the front; further rows must be zeros and stay so.
+def pack(ego, peers, mask, raw_ego, raw_peers, packed_mask):
+    """Writes raw values: of every world the used rows, in their order, to the front; further rows stay zeros.
 
     Args:
-        peers, mask: as in ``Observation``.
-        packed_peers: [world, row, 8], written; at least as many rows as a world uses.
-        packed_mask: [world, row], written.
+        ego, peers, mask: as in ``Observation``.
+        raw_ego: [world, 4], written, in the units of the features.
+        raw_peers: [world, row, 8], zeros, written; at least as many rows as a world uses.
+        packed_mask: [world, row], zeros, written.
     """
     for w in range(mask.shape[0]):
+        for i in range(ego.shape[1]):
+            raw_ego[w, i] = ego[w, i] * EGO_SCALES[i]
         place = 0
         for row in range(mask.shape[1]):
             if mask[w, row] != 0:
-                packed_peers[w, place] = peers[w, row]
+                for i in range(peers.shape[2]):
+                    raw_peers[w, place, i] = peers[w, row, i] * PEER_SCALES[i]
                 packed_mask[w, place] = 1
                 place += 1
 

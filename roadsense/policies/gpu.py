@@ -21,7 +21,7 @@ MAJOR = 11
 """Release of TensorRT whose interface is used."""
 REMEDY = "build the engine again on this machine"
 
-_SINGLE, _MASK = np.dtype(np.float32), np.dtype(np.int32)
+_SINGLE = np.dtype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +143,10 @@ class Engine:
             raise RoadsenseError(f"{where}: cannot be opened ({reason(self._heard)}); {REMEDY}.")
         self._outputs = output_shapes(signature, max_batch)
         shapes = {**input_shapes(signature, max_batch, max_rows), **self._outputs}
-        types = {name: _MASK if name == "peer_mask" else _SINGLE for name in shapes}
         names = [self._engine.get_tensor_name(number) for number in range(self._engine.num_io_tensors)]
         # memory is sized by this: a plan that reads or writes anything else would do so in memory that is not its own
-        if {name: np.dtype(tensorrt.nptype(self._engine.get_tensor_dtype(name))) for name in names} != types or any(
+        types = {name: np.dtype(tensorrt.nptype(self._engine.get_tensor_dtype(name))) for name in names}
+        if types != dict.fromkeys(shapes, _SINGLE) or any(
             tuple(self._engine.get_tensor_shape(name)) != shape
             for name, shape in input_shapes(signature, -1, -1).items()
         ):
@@ -157,12 +157,12 @@ class Engine:
         held.append((self._cuda.cudaStreamDestroy, self._stream))
         self._buffers: dict[str, tuple[NDArray[Any], int]] = {}
         for name, shape in shapes.items():
-            size = int(np.prod(shape)) * types[name].itemsize
+            size = int(np.prod(shape)) * _SINGLE.itemsize
             device = int(_checked(self._cuda, self._cuda.cudaMalloc(size)))
             held.append((self._cuda.cudaFree, device))
             host = int(_checked(self._cuda, self._cuda.cudaMallocHost(size)))
             held.append((self._cuda.cudaFreeHost, host))
-            pinned = np.ctypeslib.as_array((ctypes.c_byte * size).from_address(host)).view(types[name])
+            pinned = np.ctypeslib.as_array((ctypes.c_byte * size).from_address(host)).view(_SINGLE)
             self._buffers[name] = pinned, device
             self._must(self._context.set_tensor_address(name, device))
 

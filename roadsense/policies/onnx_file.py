@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roadsense.convoy.observation import NUM_PEER, Observation
+from roadsense.convoy.observation import NUM_EGO, NUM_PEER, Observation, unscaled
 from roadsense.errors import InputMismatchError, RoadsenseError
 from roadsense.extras import missing
 from roadsense.policies.base import Truth
@@ -43,20 +44,25 @@ class OnnxPolicy(Policy):
     def act_many(self, observation: Observation, truth: Truth | None = None) -> NDArray[np.float64]:
         """Actions [world]; NaN where an observation holds NaN or infinity.
 
-        Only used rows are shown to the graph, so what lies in others costs nothing and cannot matter.
+        The graph takes raw values. Only used rows are shown to it, so what lies in others costs nothing and cannot
+        matter.
         """
-        ego, used, ones = observation
+        worlds = len(observation.ego)
         if self._packs:
             rows = most_used(observation.peer_mask)
-            used, ones = np.zeros((len(ego), rows, NUM_PEER), np.float32), np.zeros((len(ego), rows), np.int8)
-            pack(observation.peers, observation.peer_mask, used, ones)
-        inputs = {"ego": ego, "peers": used, "peer_mask": ones}
+            ego, peers = np.empty((worlds, NUM_EGO), np.float32), np.zeros((worlds, rows, NUM_PEER), np.float32)
+            mask = np.zeros((worlds, rows), np.float32)
+            pack(*observation, ego, peers, mask)
+        else:
+            ego, peers, used = unscaled(observation)
+            mask = (used != 0).astype(np.float32)
+        inputs = {"ego": ego, "peers": peers, "peer_mask": mask}
         if self.signature.widths.lstm:
-            self._make_room(len(ego))
+            self._make_room(worlds)
             inputs |= {"hidden": self._hidden, "cell": self._cell}
         action, *state = self._session.run(self._outputs, inputs)
         actions: NDArray[np.float64] = action[:, 0].astype(np.float64)
-        refuse(ego, used, ones, actions)
+        refuse(ego, peers, mask, actions)
         if state:
             self._keep(state[0], state[1], actions)
         return actions
@@ -93,6 +99,8 @@ def open_onnx(path: Path, name: str) -> OnnxPolicy:
         raise RoadsenseError(f"{path}: was not exported by roadsense, it carries no signature; {REMEDY}.")
     signature = parse_signature(metadata[ONNX_METADATA_KEY], path)
     stated = signature.document()
+    if json.loads(metadata[ONNX_METADATA_KEY]).get("inputs") != stated["inputs"]:
+        raise InputMismatchError(f"{path}: takes other inputs than this version gives; {REMEDY}.")
     for kind, found in (("inputs", session.get_inputs()), ("outputs", session.get_outputs())):
         if [(put.name, len(put.shape)) for put in found] != [(one["name"], len(one["shape"])) for one in stated[kind]]:
             raise InputMismatchError(f"{path}: has other {kind} than its signature states; {REMEDY}.")

@@ -128,18 +128,21 @@ class Signature:
         }  # fmt: skip
 
     def _inputs(self) -> list[dict[str, Any]]:
-        """Of the exported files; batch and rows may be any number, rows also 0."""
+        """Of ONNX files and engines; batch and rows may be any number, rows also 0.
+
+        They take raw values, in the units of the features, and divide by the scales and clip by themselves.
+        """
         features = {
             name: [dataclasses.asdict(feature) for feature in of]
             for name, of in (("ego", EGO_FEATURES), ("peers", PEER_FEATURES))
         }
         found = [
-            _tensor("ego", "float32", "batch", NUM_EGO, value="raw value / scale, clipped", features=features["ego"]),
+            _tensor("ego", "float32", "batch", NUM_EGO, value="raw values", features=features["ego"]),
             _tensor(
-                "peers", "float32", "batch", "rows", NUM_PEER, value="raw value / scale, clipped; rows in any order",
+                "peers", "float32", "batch", "rows", NUM_PEER, value="raw values; rows in any order",
                 features=features["peers"],
             ),
-            _tensor("peer_mask", "int8", "batch", "rows", value="1 where a row is used, 0 where it is not read"),
+            _tensor("peer_mask", "float32", "batch", "rows", value="1 where a row is used, 0 where it is not read"),
         ]  # fmt: skip
         return [*found, *self._states("")]
 

@@ -94,8 +94,9 @@ def test_every_number_of_peers_decides_as_the_runtime(run, program, rows):
 
 
 def test_every_bound_and_every_size_decides_as_the_runtime_or_is_refused(run, program):
-    runtime, seen = Policy.load(run), random_observations(200, 5)
-    refused = 0
+    runtime, seen, rng = Policy.load(run), random_observations(1000, 5), np.random.default_rng(0)
+    signed = [part * rng.choice([-1, 1], part.shape).astype(np.float32) for part in (seen.ego, seen.peers)]
+    seen, refused = Observation(*signed, seen.peer_mask), 0
     for size in (0.0, 1e-45, 1e-30, 4.0, 1e4, 1e20, 1e37, 3e38):
         large = Observation(seen.ego * np.float32(size), seen.peers * np.float32(size), seen.peer_mask)
         wanted = runtime.act_many(large, None)

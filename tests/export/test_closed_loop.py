@@ -54,7 +54,7 @@ def scaled(run, into, factor):
     for file in run.iterdir():
         (into / file.name).write_bytes(file.read_bytes())
     model = onnx.load(into / "model.onnx")
-    weight = next(tensor for tensor in model.graph.initializer if tensor.name == "phi_0_of_peers")
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == "peers_shares_per_unit")
     values = numpy_helper.to_array(weight).copy()
     values[ACCEL] *= np.float32(factor)
     weight.CopyFrom(numpy_helper.from_array(values, weight.name))

@@ -454,15 +454,15 @@ def test_a_graph_that_heeds_unused_rows_is_found(exported, tmp_path):
         nodes = list(graph.node)
         del graph.node[:]
         for node in nodes:
-            if node.name == "mean":
+            if node.name == "pooled":
                 graph.initializer.append(numpy_helper.from_array(np.float32(1e-3), "thousandth"))
-                graph.node.append(onnx.helper.make_node("Mul", ["used", "zero"], ["nothing"], name="nothing"))
+                graph.node.append(onnx.helper.make_node("Mul", ["peer_mask", "zero"], ["nothing"], name="nothing"))
                 graph.node.append(onnx.helper.make_node("Add", ["nothing", "thousandth"], ["each"], name="each"))
                 graph.node.append(
                     onnx.helper.make_node("ReduceSum", ["each", "axis_1"], ["rows"], name="rows", keepdims=1)
                 )
-                graph.node.append(onnx.helper.make_node("Add", ["total", "rows"], ["more"], name="more"))
-                node.input[0] = "more"
+                graph.node.append(onnx.helper.make_node("Add", ["mean", "rows"], ["more"], name="more"))
+                node.input[1] = "more"
             graph.node.append(node)
         graph.initializer.append(numpy_helper.from_array(np.float32(0.0), "zero"))
 

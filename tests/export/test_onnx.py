@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from roadsense.convoy.observation import layout_hash
+from roadsense.convoy.observation import EGO_FEATURES, PEER_FEATURES, Observation, layout_hash, unscaled
 from roadsense.errors import InputMismatchError, RoadsenseError
 from roadsense.export.network import load_network
 from roadsense.export.onnx import export_onnx
@@ -17,6 +17,12 @@ from roadsense.policies.runtime import Policy
 from roadsense.policies.signature import Widths
 
 from ..policies.networks import random_actor, random_observations, write_run
+
+
+def raw(observation):
+    """An observation as the graph takes it."""
+    ego, peers, mask = unscaled(observation)
+    return {"ego": ego, "peers": peers, "peer_mask": mask.astype(np.float32)}
 
 
 @pytest.fixture(scope="module", params=[0, 9], ids=["plain", "memory"])
@@ -50,13 +56,41 @@ def test_the_graph_alone_reads_no_row_that_is_masked(exported):
     found = []
     for rubbish in (0.0, -3.0, 1e20):
         peers = np.where(clean.peer_mask[:, :, None] == 0, np.float32(rubbish), clean.peers)
-        found.append(session.run(["action"], {**clean._replace(peers=peers)._asdict(), **state})[0].tobytes())
+        found.append(session.run(["action"], {**raw(clean._replace(peers=peers)), **state})[0].tobytes())
     assert len(set(found)) == 1
+
+
+def test_the_graph_takes_raw_values_and_clips_them_as_the_environment_does(exported):
+    folder, actor = exported
+    session, rng = onnxruntime.InferenceSession((folder / "model.onnx").read_bytes()), np.random.default_rng(0)
+    seen = random_observations(400, 5)
+    parts, shown = [], []
+    for features, values in ((EGO_FEATURES, seen.ego), (PEER_FEATURES, seen.peers)):
+        scale, low, high = (np.array([getattr(one, of) for one in features]) for of in ("scale", "low", "high"))
+        far = rng.uniform(3.0 * np.minimum(low, -high), 3.0 * high, values.shape)  # most lie beyond a bound
+        shown.append((far * scale).astype(np.float32))
+        parts.append(np.clip(far, low, high).astype(np.float32))
+        assert (np.clip(far, low, high) != far).any(tuple(range(far.ndim - 1))).all()
+    state = {name: np.zeros((400, actor.widths.lstm), np.float32) for name in ("hidden", "cell") if actor.widths.lstm}
+    mask = seen.peer_mask.astype(np.float32)
+    actions = session.run(["action"], {"ego": shown[0], "peers": shown[1], "peer_mask": mask, **state})[0][:, 0]
+    wanted = load_network(folder).act_many(Observation(*parts, seen.peer_mask))
+    assert np.ptp(wanted) > 0.1 and np.abs(actions - wanted).max() <= 2e-6
+
+
+def test_a_file_that_takes_other_inputs_is_refused(exported, tmp_path):
+    model = onnx.load(exported[0] / "model.onnx")
+    text = model.metadata_props[0].value
+    assert '"raw values"' in text
+    model.metadata_props[0].value = text.replace('"raw values"', '"raw value / scale, clipped"')
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(InputMismatchError, match=r"model\.onnx: takes other inputs than this version gives; train or"):
+        Policy.load(tmp_path / "model.onnx")
 
 
 def test_a_decision_alone_takes_few_nodes(exported):
     model = onnx.load(exported[0] / "model.onnx")
-    assert len(model.graph.node) <= (21 if not exported[1].widths.lstm else 33)
+    assert len(model.graph.node) <= (24 if not exported[1].widths.lstm else 36)
 
 
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (-1.0, 1.0)])

@@ -18,7 +18,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from roadsense.convoy.observation import Observation
 from roadsense.errors import InputMismatchError, ObservationError, RoadsenseError, UsageError
-from roadsense.export import tensorrt as export
 from roadsense.export.onnx import export_onnx
 from roadsense.export.quantised import export_fp16, export_int8
 from roadsense.export.sets import permuted
@@ -69,35 +68,18 @@ def _lay_out(run, plan=b"a plan", **changed):
 # what holds everywhere
 
 
-def test_the_graph_that_is_built_decides_bit_for_bit_as_the_file(exported):
-    folder, actor = exported
-    for name in GRAPHS:
-        wide = export._with_wide_mask(onnx.load(folder / name))
-        onnx.checker.check_model(wide, full_check=True)
-        assert {put.name: put.type.tensor_type.elem_type for put in wide.graph.input}["peer_mask"] == TensorProto.INT32
-        here, there = _session((folder / name).read_bytes()), _session(wide.SerializeToString())
-        for rows in (1, 6):
-            inputs = random_observations(200, rows)._asdict()
-            if actor.widths.lstm:
-                inputs |= {state: np.full((200, 9), 0.3, np.float32) for state in ("hidden", "cell")}
-            expected = here.run(None, inputs)
-            found = there.run(None, {**inputs, "peer_mask": inputs["peer_mask"].astype(np.int32)})
-            assert [one.tobytes() for one in found] == [one.tobytes() for one in expected], name
-
-
 @pytest.fixture
 def stand_in(exported):
     """The policy around an engine, with the graph an engine is built from on ONNX Runtime in the engine's place."""
     folder, _ = exported
-    session = _session(export._with_wide_mask(onnx.load(folder / "model.onnx")).SerializeToString())
+    session = _session((folder / "model.onnx").read_bytes())
     names, asked = [put.name for put in session.get_outputs()], []
 
     def run(inputs):
         batch, rows = inputs["peer_mask"].shape
         assert 1 <= batch <= 7 and 1 <= rows <= 12
         asked.append((batch, rows))
-        kinds = {"peer_mask": np.int32}
-        answer = session.run(names, {name: array.astype(kinds.get(name, np.float32)) for name, array in inputs.items()})
+        answer = session.run(names, {name: array.astype(np.float32) for name, array in inputs.items()})
         return dict(zip(names, answer, strict=True))
 
     signature = read_signature(folder)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
-from roadsense.convoy.observation import NUM_EGO, NUM_PEER, Observation
+from roadsense.convoy.observation import EGO_FEATURES, NUM_EGO, NUM_PEER, PEER_FEATURES, Observation
 from roadsense.files import write_bytes, write_json
 from roadsense.policies.deep_sets import DeepSetsActor
 from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME, Signature, Widths
@@ -40,8 +40,9 @@ def write_run(folder: Path, actor: DeepSetsActor, messages_per_peer: int = 1, co
 
 
 def random_observations(count: int, rows: int, seed: int = 0) -> Observation:
-    """Used rows anywhere, at most all; unused rows are zeros."""
+    """Used rows anywhere, at most all; unused rows are zeros. Features are within [-1, 1] and their bounds."""
     rng = np.random.default_rng(seed)
     mask = (rng.random((count, rows)) < 0.6).astype(np.int8)
-    peers = rng.uniform(-1.0, 1.0, (count, rows, NUM_PEER)).astype(np.float32) * mask[:, :, None]
-    return Observation(rng.uniform(-1.0, 1.0, (count, NUM_EGO)).astype(np.float32), peers, mask)
+    low_ego, low_peer = ([max(-1.0, feature.low) for feature in of] for of in (EGO_FEATURES, PEER_FEATURES))
+    peers = rng.uniform(low_peer, 1.0, (count, rows, NUM_PEER)).astype(np.float32) * mask[:, :, None]
+    return Observation(rng.uniform(low_ego, 1.0, (count, NUM_EGO)).astype(np.float32), peers, mask)

@@ -22,7 +22,6 @@ _NEEDS = {
     GPU_FORMAT: ": on the GPU it was built on",
 }
 _SHORT = 12
-_TYPES = {"float32": "np.float32", "int8": "np.int8"}
 
 
 def formats(evidence: Evidence) -> str:
@@ -147,7 +146,8 @@ def _observation(signature: Signature) -> str:
     for one in arrays:
         shape = ", ".join("16" if size == "rows" else str(size) for size in one["shape"][1:])
         comma = "," if len(one["shape"]) == 2 else ""
-        lines.append(f'    "{one["name"]}": np.zeros(({shape}{comma}), {_TYPES[one["dtype"]]}),')
+        kind = "np.int8" if one["name"] == "peer_mask" else "np.float32"
+        lines.append(f'    "{one["name"]}": np.zeros(({shape}{comma}), {kind}),')
     return "\n".join(["import numpy as np", "", "observation = {", *lines, "}"])
 
 
@@ -172,7 +172,12 @@ def _plain_onnx(signature: Signature, fallback: float, models: list[str]) -> lis
         "",
         f'session = onnxruntime.InferenceSession("{models[0]}", providers=["CPUExecutionProvider"])',
     ]
-    lines.append("inputs = {name: array[None] for name, array in observation.items()}  # a batch of one")
+    lines.append("inputs = {  # a batch of one, in raw values: scales undone, the graph divides and clips by itself")
+    for one in signature.document()["inputs"]:
+        if features := one.get("features"):
+            scales = [feature["scale"] for feature in features]
+            lines.append(f'    "{one["name"]}": observation["{one["name"]}"][None] * np.array({scales}, np.float32),')
+    lines += ['    "peer_mask": observation["peer_mask"][None].astype(np.float32),', "}"]
     for one in states:
         lines.append(
             f'inputs["{one["name"]}"] = np.zeros((1, {one["shape"][-1]}), np.float32)  # then next_{one["name"]}'

@@ -44,7 +44,8 @@ def inputs(signature: Signature) -> str:
     parts = [
         paragraph(
             f"One observation each {bare(f'{STEP_S:g}')} s; every number is the raw value divided by its scale, then"
-            " clipped to the bounds (which are of the divided value).",
+            " clipped to the bounds (which are of the divided value). ONNX files and engines take the raw values and do"
+            " both themselves.",
             f"Layout hash {code(signature.layout_hash)}.",
         ),
         f"`ego`, float32 [{found['ego']['shape'][-1]}], the own car:",
