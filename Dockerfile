@@ -76,6 +76,7 @@ USER roadsense
 FROM runtime AS cloud
 USER root
 RUN apt-get update \
+    && apt-get install -y --no-install-recommends --fix-broken \
     && apt-get install -y --no-install-recommends openssh-client rsync \
     && rm -rf /var/lib/apt/lists/* \
     && pip install --no-cache-dir --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[cloud,ray]'
