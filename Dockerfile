@@ -78,8 +78,10 @@ USER root
 RUN apt-get update \
     && apt-get install -y --no-install-recommends --fix-broken \
     && apt-get install -y --no-install-recommends openssh-client rsync \
-    && rm -rf /var/lib/apt/lists/* \
-    && pip install --no-cache-dir --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[cloud,ray]'
+    && rm -rf /var/lib/apt/lists/*
+# The system's certificates count here too.
+RUN PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
+    pip install --no-cache-dir --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[cloud,ray]'
 USER roadsense
 
 
