@@ -35,6 +35,9 @@ COLUMNS = {
     "reward_scale": "rollout/reward_scale",
     "imitation_loss": "train/imitation_loss",
     "imitation_explained_variance": "train/imitation_explained_variance",
+    "staleness": "workers/staleness",
+    "redone": "workers/redone",
+    "waited_s": "workers/waited_s",
 }
 """Columns of ``training.csv`` and the figures of Stable-Baselines3 they hold; episodes are the last hundred.
 

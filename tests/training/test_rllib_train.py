@@ -38,8 +38,9 @@ from ..traps import Trap
 if find_spec("ray") is not None:
     import ray
 
+    from roadsense.training.ray_connection import running_ray
     from roadsense.training.rllib_checkpoint import read_actor, restore_algorithm
-    from roadsense.training.rllib_config import build_algorithm, running_ray
+    from roadsense.training.rllib_config import build_algorithm
     from roadsense.training.rllib_learner import ConvoyLearner, learner_of, module_of
     from roadsense.training.rllib_module import actor_tensors
     from roadsense.training.rllib_train import train
@@ -58,7 +59,7 @@ TINY = TrainConfig(
 @pytest.fixture(scope="module", autouse=True)
 def one_ray(require_ray):
     """Ray takes seconds to start: trainings use one that is there."""
-    with running_ray(2):
+    with running_ray(3):
         yield
     assert not ray.is_initialized()
 
