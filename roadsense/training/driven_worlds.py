@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roadsense import jit
 from roadsense.convoy.observation import Observation
 from roadsense.convoy.player import Player
-from roadsense.jit import source_digest
 from roadsense.policies.base import Truth
 from roadsense.policies.runtime import DeepSetsPolicy
 from roadsense.training.episodes import DrivenOtherwiseError, Episodes, drive_again
@@ -163,7 +163,8 @@ class Worker:
         """
         player = Player(num_worlds, **arguments)
         self._worlds = DrivenWorlds(player)
-        return {"kernels": source_digest(), "dataset_digest": player.source.digest}
+        radios = [radio.digest for radio in player.radios]
+        return {"kernels": jit.source_digest(), "dataset_digest": player.source.digest, "radio_digests": radios}
 
     def look(self, episodes: Episodes) -> Observation:
         """See :meth:`DrivenWorlds.look`."""

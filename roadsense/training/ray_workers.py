@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from roadsense import jit
 from roadsense.errors import InputMismatchError, RoadsenseError, TrafficError
-from roadsense.jit import source_digest
 from roadsense.training.driven_worlds import Worker
 from roadsense.training.ray_connection import running_ray
 
@@ -71,6 +71,7 @@ class RayWorkers:
         num_worlds: in each.
         arguments: of the :class:`roadsense.convoy.player.Player` in each.
         dataset_digest: of the scenarios that they must have.
+        radio_digests: of the radio parameters that they must have; None: whatever they have.
         kind: what runs in each.
 
     Attributes:
@@ -78,7 +79,7 @@ class RayWorkers:
 
     Raises:
         RoadsenseError: Ray is not installed or not reached, or no worker came up.
-        InputMismatchError: a worker has other code or scenarios.
+        InputMismatchError: a worker has other code, scenarios or radio parameters.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class RayWorkers:
         num_worlds: int,
         arguments: Mapping[str, Any],
         dataset_digest: str | None = None,
+        radio_digests: Sequence[str] | None = None,
         kind: type[Worker] = Worker,
     ) -> None:
         self._joined = contextlib.ExitStack()
@@ -95,7 +97,11 @@ class RayWorkers:
 
         self._ray, self.config = ray, config
         self._opened = (num_worlds, dict(arguments))
-        self._expected = {"kernels": source_digest(), "dataset_digest": dataset_digest}
+        self._expected = {
+            "another version of roadsense or numba": ("kernels", jit.source_digest()),
+            "another dataset": ("dataset_digest", dataset_digest),
+            **({} if radio_digests is None else {"other radio parameters": ("radio_digests", [*radio_digests])}),
+        }
         self.faults = dict.fromkeys(FAULTS, 0)
         self._jobs: list[_Job] = []
         # one process, one CPU, and on a cluster not all on the same machine
@@ -200,9 +206,8 @@ class RayWorkers:
             slot.job.result, slot.job = answer, None
 
     def _welcome(self, slot: _Slot, told: Mapping[str, Any]) -> None:
-        for name, expected in self._expected.items():
+        for what, (name, expected) in self._expected.items():
             if told[name] != expected:
-                what = "another version of roadsense or numba" if name == "kernels" else "another dataset"
                 raise InputMismatchError(f"a Ray worker has {what}; give all machines of the cluster the same.")
         slot.is_up, slot.starts = True, 0
 

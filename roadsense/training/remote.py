@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from roadsense.convoy.observation import Observation
 from roadsense.convoy.spaces import action_space, observation_space
+from roadsense.espnow.profiles import read_params
 from roadsense.randomness import episode_seed
 from roadsense.training.config import TrainConfig
 from roadsense.training.episodes import Episodes
@@ -188,9 +189,10 @@ def open_remote(config: TrainConfig, dataset_digest: str | None, scale: RewardSc
 
     Raises:
         RoadsenseError: Ray is not installed or not reached, or no worker came up.
-        InputMismatchError: a worker has other code or scenarios.
+        InputMismatchError: a worker has other code, scenarios or radio parameters.
     """
     arguments = _anywhere(play_arguments(config, "train"))
     asked = WorkersConfig(count=config.workers, address=config.ray_address, job_limit_s=config.fragment_limit_s)
-    workers = RayWorkers(asked, config.n_envs // config.workers, arguments, dataset_digest)
+    radios = [read_params(radio).digest for radio in arguments["radio"]]
+    workers = RayWorkers(asked, config.n_envs // config.workers, arguments, dataset_digest, radios)
     return RemoteVecEnv(workers, config.n_envs, arguments, scale)

@@ -18,10 +18,10 @@ def gone(pids, wait_s):
     return [pid for pid in pids if is_alive(pid)] == []
 
 
-def marked(mark, wait_s):
-    """Processes that were started with a mark in their environment and are still there after a time."""
+def marked(mark, wait_s, beside=()):
+    """Processes that were started with a mark in their environment and are still there after a time, but for some."""
     until = time.monotonic() + wait_s
-    while (found := _marked(mark)) and time.monotonic() < until:
+    while (found := [one for one in _marked(mark) if one.split()[0] not in beside]) and time.monotonic() < until:
         time.sleep(0.1)
     return found
 

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -56,9 +57,8 @@ def cluster():
     found.shutdown()
 
 
-def opened(**changes):
-    config = WorkersConfig(count=2, **{"job_limit_s": 60.0, **changes})
-    env = RemoteVecEnv(RayWorkers(config, WORLDS // 2, ARGUMENTS), WORLDS, ARGUMENTS)
+def opened(arguments=ARGUMENTS):
+    env = RemoteVecEnv(RayWorkers(WorkersConfig(count=2, job_limit_s=60.0), WORLDS // 2, arguments), WORLDS, arguments)
     env.workers.wait_for_all()
     env.seed(7)
     env.begin()
@@ -128,6 +128,37 @@ def test_a_lost_fragment_is_driven_elsewhere_and_work_goes_on(cluster, undisturb
         if end is kill_raylet:
             cluster.add_node(num_cpus=1, object_store_memory=STORE)
     assert len(set(pids)) >= 2 and gone(pids, wait_s=20.0), "none is left when all is closed"
+
+
+def children(pid):
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
+@pytest.mark.usefixtures("require_sumo")
+def test_a_sumo_that_hangs_is_given_up_with_its_worker(cluster):
+    """SUMO is one world a process, so a worker with two has two below it, of which one stops for good."""
+    arguments = {**ARGUMENTS, "engine": "sumo"}
+    worlds, stand, expected = DrivenWorlds(Player(WORLDS, **arguments)), first_episodes(WORLDS), []
+    for _ in range(2):
+        expected.append(worlds.explore(some_weights(), stand, STEPS))
+        stand = stand.after(expected[-1].applied, expected[-1].ends.mask(*expected[-1].raw.shape))
+    worlds.player.close()
+    env = opened(arguments)
+    try:
+        env.launch(some_weights(), STEPS)
+        assert equal(env.gather(), expected[0])
+        lost, _ = processes(env)[0]
+        below = children(lost)
+        assert len(below) >= 2
+        os.kill(below[0], signal.SIGSTOP)
+        env.workers.config = WorkersConfig(count=2, job_limit_s=8.0)
+        env.launch(some_weights(), STEPS)
+        assert equal(env.gather(), expected[1]) and env.workers.faults == {**NOTHING, "hung": 1}
+        assert gone([lost, *below], wait_s=20.0), "the one that hangs is ended, too"
+    finally:
+        env.close()
 
 
 def fail(worker):
