@@ -1,18 +1,21 @@
 """Workers of Ray: environment steps per second of one and two, of simulated more, and where the time goes.
 
-    python benchmarks/scaling.py [--rounds 5] [--json FILE] [--workers 1 2] [--simulated 1 2 4 8]
+    python benchmarks/scaling.py [--rounds 9] [--json FILE] [--workers 1 2] [--simulated 1 2 4 8 16]
 
-All sides drive with the same network and noise. `collection`: one collector in this process, Stable-Baselines3's own
-collection in this process, and workers, in turns; a round measures each once, ratios are within a round, figures are
-medians over rounds. `learner`: what one process adds to it by judging fragments and by updates of PPO. `simulated`:
-workers that sleep as long as a fragment took and bring one of its size, so that more of them than cores show what the
-learner's end and transport cost. `projected` is computed from these; `assumptions` says how.
+All sides drive with networks of one size and noise of one spread. `collection`: one collector in this process,
+Stable-Baselines3's own collection in this process, and workers, in turns; a round measures each once, ratios are within
+a round, figures are medians over rounds. `learner`: what one process adds to it by judging fragments and by updates of
+PPO, with two workers. `simulated`: workers that sleep as long as a fragment took and bring one of its size, so that
+more of them than cores show what the learner's end and transport cost. `projected` is computed from these;
+`assumptions` says how.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import pickle
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -22,14 +25,15 @@ from typing import Any
 import numpy as np
 from report import report
 
+from roadsense import jit
 from roadsense.convoy.observation import Observation
 from roadsense.convoy.player import Player
-from roadsense.jit import source_digest
 from roadsense.policies.signature import Signature, Widths
 from roadsense.policies.weights import parameter_shapes
 from roadsense.training.driven_worlds import DrivenWorlds, Worker
 from roadsense.training.episodes import Episodes
 from roadsense.training.fragments import Ends, Fragment, Weights
+from roadsense.training.ray_connection import running_ray
 from roadsense.training.ray_workers import RayWorkers, WorkersConfig
 from roadsense.training.remote import RemoteVecEnv
 
@@ -42,11 +46,13 @@ ASSUMPTIONS = [
     "one core learns, every other one drives; all are as fast as those measured here, and nobody else uses them",
     "each worker has the worlds and the fragment length of its row in `collection`: a rollout grows with their number",
     "a worker drives as fast as one alone does while it is busy (busy_steps_per_s)",
-    "transport takes a time for every rollout and one for every worker in it: a line through `simulated`",
+    "transport takes a time for every rollout and one for every worker in it: a line through `simulated`, where both "
+    "ends of it share the cores of this machine",
     "judging and updating take a time per step, as measured in `learner`: 10 epochs in batches of 1,024",
     "waiting: driving, transport and learning one after the other; asynchronous: the longer of driving with transport, "
     "and learning",
-    "network between machines is not in it: a fragment's size over bandwidth is to be added",
+    "no worker is slower than the others, and none is lost",
+    "network between machines is not in it: a fragment's size (fragment_mb) over bandwidth is to be added",
 ]  # fmt: skip
 
 
@@ -82,10 +88,13 @@ class Here:
 class Far:
     """Workers."""
 
-    def __init__(self, engine: str, count: int, worlds: int, steps: int, kind: type[Worker] = Worker) -> None:
-        workers = RayWorkers(WorkersConfig(count=count), worlds, arguments(engine), kind=kind)
+    def __init__(
+        self, engine: str, count: int, worlds: int, steps: int, kind: type[Worker] = Worker, **further: Any
+    ) -> None:
+        opened = arguments(engine) | further
+        workers = RayWorkers(WorkersConfig(count=count), worlds, opened, kind=kind)
         workers.wait_for_all()
-        self.env, self.steps, self.weights = RemoteVecEnv(workers, count * worlds, arguments(engine)), steps, network()
+        self.env, self.steps, self.weights = RemoteVecEnv(workers, count * worlds, opened), steps, network()
         self.env.seed(0)
         self.env.begin()
         for _ in range(2):
@@ -102,6 +111,7 @@ class Far:
             "busy_steps_per_s": fragment.raw.size / self.env.workers.config.count / fragment.busy_s,
             "transport_share": 1.0 - fragment.busy_s / took_s,
             "took_s": took_s,
+            "fragment_mb": len(pickle.dumps(fragment)) / self.env.workers.config.count / 1e6,
         }
 
     def close(self) -> None:
@@ -177,23 +187,20 @@ def learning(engine: str, rounds: int) -> dict[str, Any]:
 def collection(engine: str, counts: list[int], rounds: int) -> list[dict[str, Any]]:
     """Rows of an engine: each side in turn."""
     worlds, steps = SIDES[engine]
-    sides: dict[tuple[str, int], Callable[[], Any]] = {
+    here: dict[tuple[str, int], Callable[[], Here | Sb3]] = {
         ("one collector in this process", 0): lambda: Here(engine, worlds, steps),
         ("Stable-Baselines3 in this process", 0): lambda: Sb3(engine, worlds, steps),
     }
-    for count in counts:
-        sides["workers", count] = lambda count=count: Far(engine, count, worlds, steps)
-    opened = {}
-    try:
-        for side, make in sides.items():
-            opened[side] = make()
-        found: dict[tuple[str, int], list[dict[str, float]]] = {side: [] for side in sides}
-        for _ in range(rounds):
-            for side, one in opened.items():
+    far = {("workers", count): Far(engine, count, worlds, steps) for count in counts}
+    found: dict[tuple[str, int], list[dict[str, float]]] = {side: [] for side in (*here, *far)}
+    for _ in range(rounds):
+        for side, make in here.items():  # one at a time, for SUMO is one world a process
+            with contextlib.closing(make()) as one:
                 found[side].append(one.run())
-    finally:
-        for one in opened.values():
-            one.close()
+        for side, workers in far.items():
+            found[side].append(workers.run())
+    for workers in far.values():
+        workers.close()
     reference = [row["steps_per_s"] for row in found["one collector in this process", 0]]
     rows = []
     for (side, count), measured in found.items():
@@ -210,6 +217,7 @@ def collection(engine: str, counts: list[int], rounds: int) -> list[dict[str, An
             row |= {
                 "busy_steps_per_s": round(statistics.median(one["busy_steps_per_s"] for one in measured)),
                 "transport_share": round(statistics.median(one["transport_share"] for one in measured), 3),
+                "fragment_mb": round(measured[0]["fragment_mb"], 2),
             }
         rows.append(row)
     return rows
@@ -219,8 +227,8 @@ class Sleeper(Worker):
     """Brings a fragment of zeros when a real one would be through."""
 
     def open(self, num_worlds: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        self._count, self._sleep_s = num_worlds, float(os.environ.get("ROADSENSE_SLEEP_S", "0.05"))
-        return {"kernels": source_digest(), "dataset_digest": None}
+        self._count, self._busy_s = num_worlds, float(arguments["busy_s"])
+        return {"kernels": jit.source_digest(), "dataset_digest": None}
 
     def explore(self, weights: Weights, episodes: Episodes, num_steps: int) -> Fragment:
         began, shape = time.perf_counter(), (num_steps, self._count)
@@ -234,17 +242,16 @@ class Sleeper(Worker):
             reason=np.full(self._count, 2), total=np.zeros(self._count), length=np.full(self._count, num_steps),
             seen=one,
         )  # fmt: skip
-        time.sleep(max(0.0, self._sleep_s - (time.perf_counter() - began)))
+        time.sleep(max(0.0, self._busy_s - (time.perf_counter() - began)))
         return Fragment(weights.version, seen, one, raw, applied, rewards, ends, time.perf_counter() - began, 0)
 
 
 def simulated(engine: str, counts: list[int], busy_s: float, rounds: int) -> list[dict[str, Any]]:
     """What is added to a fragment's time by so many workers, one after another of them started."""
     worlds, steps = SIDES[engine]
-    os.environ["ROADSENSE_SLEEP_S"] = f"{busy_s}"
     rows = []
     for count in counts:
-        far = Far(engine, count, worlds, steps, kind=Sleeper)
+        far = Far(engine, count, worlds, steps, kind=Sleeper, busy_s=busy_s)
         added = [one["took_s"] - busy_s for one in (far.run() for _ in range(2 * rounds))]
         far.close()
         rows.append({
@@ -255,12 +262,17 @@ def simulated(engine: str, counts: list[int], busy_s: float, rounds: int) -> lis
     return rows
 
 
+def fewest(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of the rows of workers, the one that as few drive for as were measured: they disturb each other least."""
+    return min((row for row in rows if row.get("side") == "workers"), key=lambda row: row["workers"])
+
+
 def projected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Curves over cores, see ``ASSUMPTIONS``."""
     found = []
     for engine in dict.fromkeys(row["engine"] for row in rows):
         of = [row for row in rows if row["engine"] == engine]
-        worker = next(row for row in of if row["kind"] == "collection" and row["workers"] == 1)
+        worker = fewest(of)
         (learns,) = (row for row in of if row["kind"] == "learner")
         added = [(row["workers"], row["added_ms"] / 1e3) for row in of if row["kind"] == "simulated"]
         slope, first = np.polyfit(*zip(*added, strict=True), 1) if len(added) > 1 else (0.0, added[0][1])
@@ -285,25 +297,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="how often each side is measured in turn")
     parser.add_argument("--json", type=Path, help="where to write the result too")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="real workers")
-    parser.add_argument("--simulated", type=int, nargs="+", default=[1, 2, 4, 8], help="sleeping workers")
+    parser.add_argument("--simulated", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="sleeping workers")
     parser.add_argument("--engines", nargs="+", default=list(SIDES), choices=list(SIDES))
     asked = parser.parse_args()
-    import ray
-
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     rows: list[dict[str, Any]] = []
     for engine in asked.engines:
         # places for workers, not cores: sleeping ones need none, and of the real ones few are busy at a time
-        ray.init("local", num_cpus=max(asked.simulated) + sum(asked.workers) + 2, include_dashboard=False,
-                 log_to_driver=False, logging_level="ERROR", object_store_memory=2**29)  # fmt: skip
-        try:
+        with running_ray(max(asked.simulated) + sum(asked.workers) + 2):
             own = collection(engine, asked.workers, asked.rounds)
-            alone = next(row for row in own if row["workers"] == min(asked.workers))
             worlds, steps = SIDES[engine]
             own.append(learning(engine, asked.rounds))
-            own += simulated(engine, asked.simulated, worlds * steps / alone["busy_steps_per_s"], asked.rounds)
-        finally:
-            ray.shutdown()
+            own += simulated(engine, asked.simulated, worlds * steps / fewest(own)["busy_steps_per_s"], asked.rounds)
         rows += own
     rows += projected(rows)
     rows.append({"kind": "assumptions", "cores_here": os.cpu_count(), "load_before": round(os.getloadavg()[2], 1),

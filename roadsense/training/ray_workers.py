@@ -188,17 +188,20 @@ class RayWorkers:
         """Takes an answer in, or that there will be none."""
         from ray.exceptions import RayError, RayTaskError
 
+        call, slot.call = slot.call, None
         try:
-            answer = self._ray.get(slot.call)
+            answer = self._ray.get(call)
         except RayTaskError as error:
             if slot.job is not None and isinstance(error.cause, TrafficError):
                 return self._lose(slot, "failed", str(error.cause))
+            job, slot.job = slot.job, None
+            if job is not None and job not in self._jobs:
+                return  # forgotten
             if isinstance(error.cause, RoadsenseError):
                 raise error.cause from None
             raise
         except RayError as error:
             return self._lose(slot, "died", str(error).partition("\n")[0])
-        slot.call = None
         if slot.job is None:
             self._welcome(slot, answer)
         else:

@@ -127,15 +127,11 @@ def test_where_worlds_stand_can_be_kept_and_taken_over(ray):
     with learner(TINY, remote_env(TINY)) as (model, callback):
         for _ in range(3):
             rollout(model, callback)
-        kept, seen = model.env.open_episodes(), {name: array.copy() for name, array in model._last_obs.items()}
-    assert kept["steps"].any()
-    env = remote_env(TINY)
-    try:
+        env, seen = model.env, {name: array.copy() for name, array in model._last_obs.items()}
+        kept = {name: array.copy() for name, array in env.open_episodes().items()}
+        assert kept["steps"].any() and not np.array_equal(env.reset()["ego"], seen["ego"])
         again = env.reopen(kept)
         assert all(np.array_equal(again[name], seen[name]) for name in seen)
-        assert not np.array_equal(env.reset()["ego"], seen["ego"])
-    finally:
-        env.close()
 
 
 def test_any_number_of_workers_gives_the_same_weights_in_whatever_order_they_answer(trained, digest_of, monkeypatch):

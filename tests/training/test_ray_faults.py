@@ -34,6 +34,7 @@ WORLDS, STEPS, LONG = 4, 100, 3000
 
 ARGUMENTS = {"engine": "native", "max_peers": PEERS, "control": "brake", "messages_per_peer": 1}
 STORE = 100 * 2**20
+CONFIG = WorkersConfig(count=2, job_limit_s=60.0)
 NOTHING = {"died": 0, "hung": 0, "failed": 0}
 
 
@@ -58,11 +59,16 @@ def cluster():
 
 
 def opened(arguments=ARGUMENTS):
-    env = RemoteVecEnv(RayWorkers(WorkersConfig(count=2, job_limit_s=60.0), WORLDS // 2, arguments), WORLDS, arguments)
+    env = RemoteVecEnv(RayWorkers(CONFIG, WORLDS // 2, arguments), WORLDS, arguments)
     env.workers.wait_for_all()
+    begin(env)
+    return env
+
+
+def begin(env):
+    env.resume_at([0] * WORLDS)
     env.seed(7)
     env.begin()
-    return env
 
 
 def processes(env):
@@ -103,37 +109,39 @@ def kill_raylet(cluster, pid, node):
     cluster.remove_node(lost, allow_graceful=False)
 
 
-@pytest.mark.parametrize(("end", "how"), [(kill, "died"), (stop, "hung"), (kill_raylet, "died")])
-def test_a_lost_fragment_is_driven_elsewhere_and_work_goes_on(cluster, undisturbed, end, how):
-    """The first one warms up; in the second one a worker is lost; the third one finds all worlds where they should."""
-    env = opened()
+def test_a_lost_fragment_is_driven_elsewhere_and_work_goes_on(cluster, undisturbed):
+    """Before each loss a fragment warms up; after it, one finds all worlds where they should be."""
+    env, pids = opened(), set()
     try:
-        env.launch(some_weights(), STEPS)
-        assert equal(env.gather(), undisturbed[0]) and env.workers.faults == NOTHING
-        before = processes(env)
-        env.workers.config = WorkersConfig(count=2, job_limit_s=10.0 if how == "hung" else 60.0)
-        env.launch(some_weights(), LONG)
-        end(cluster, *before[0])
-        began = time.monotonic()
-        found = env.gather()
-        assert equal(found, undisturbed[1])
-        assert found.repeated_steps > 0, "who drove it had to get there first"
-        assert env.workers.faults == {**NOTHING, how: 1} and time.monotonic() - began < 45.0
-        assert gone([before[0][0]], wait_s=20.0), "the lost one is no zombie"
-        env.launch(some_weights(), STEPS)
-        assert equal(env.gather(), undisturbed[2]) and env.workers.faults == {**NOTHING, how: 1}
-        pids = [pid for pid, _ in (*before, *processes(env))]
+        for end, how in ((kill, "died"), (stop, "hung"), (kill_raylet, "died")):
+            env.workers.wait_for_all()
+            env.workers.config, env.workers.faults = CONFIG, dict(NOTHING)
+            begin(env)
+            env.launch(some_weights(), STEPS)
+            assert equal(env.gather(), undisturbed[0]) and env.workers.faults == NOTHING
+            before = processes(env)
+            env.workers.config = dataclasses.replace(CONFIG, job_limit_s=10.0 if how == "hung" else 60.0)
+            env.launch(some_weights(), LONG)
+            end(cluster, *before[0])
+            began = time.monotonic()
+            found = env.gather()
+            assert equal(found, undisturbed[1])
+            assert found.repeated_steps > 0, "who drove it had to get there first"
+            assert env.workers.faults == {**NOTHING, how: 1} and time.monotonic() - began < 45.0
+            assert gone([before[0][0]], wait_s=20.0), "the lost one is no zombie"
+            env.launch(some_weights(), STEPS)
+            assert equal(env.gather(), undisturbed[2]) and env.workers.faults == {**NOTHING, how: 1}
+            pids |= {pid for pid, _ in (*before, *processes(env))}
     finally:
         env.close()
-        if end is kill_raylet:
+        while len(cluster.worker_nodes) < 2:
             cluster.add_node(num_cpus=1, object_store_memory=STORE)
-    assert len(set(pids)) >= 2 and gone(pids, wait_s=20.0), "none is left when all is closed"
+    assert len(pids) >= 4 and gone(pids, wait_s=20.0), "none is left when all is closed"
 
 
 def children(pid):
-    return [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 @pytest.mark.usefixtures("require_sumo")
@@ -153,7 +161,7 @@ def test_a_sumo_that_hangs_is_given_up_with_its_worker(cluster):
         below = children(lost)
         assert len(below) >= 2
         os.kill(below[0], signal.SIGSTOP)
-        env.workers.config = WorkersConfig(count=2, job_limit_s=8.0)
+        env.workers.config = dataclasses.replace(CONFIG, job_limit_s=8.0)
         env.launch(some_weights(), STEPS)
         assert equal(env.gather(), expected[1]) and env.workers.faults == {**NOTHING, "hung": 1}
         assert gone([lost, *below], wait_s=20.0), "the one that hangs is ended, too"
@@ -195,13 +203,15 @@ def test_a_failing_engine_costs_its_worker_and_the_same_work_over_and_over_the_t
         env.close()
 
 
-def test_a_mistake_is_no_fault_of_the_worker(cluster):
+def test_a_mistake_is_no_fault_of_the_worker(cluster, undisturbed):
     env = opened()
     try:
         env.workers.launch("explore", [(None, None, None)] * 2)
         with pytest.raises(AttributeError):
             env.workers.gather()
         assert env.workers.faults == NOTHING
+        env.launch(some_weights(), STEPS)
+        assert equal(env.gather(), undisturbed[0])
     finally:
         env.close()
 
