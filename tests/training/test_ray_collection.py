@@ -154,6 +154,14 @@ def test_dagger_gives_the_weights_it_gives_in_process(digest_of):
     assert digest_of(**config) == digest_of(**config, workers=0)
 
 
+@pytest.mark.proof
+@pytest.mark.usefixtures("require_sumo")
+@pytest.mark.parametrize("algorithm", ["ppo", "dagger"])
+def test_either_engine_gives_the_same_weights(algorithm, digest_of):
+    changes = {"algorithm": algorithm, "n_steps": 256, "dagger_gradients": 10}
+    assert digest_of(engine="sumo", **changes) == digest_of(engine="native", **changes)
+
+
 def test_ppo_after_dagger_drives_with_weights_of_its_own(digest_of, monkeypatch):
     shared, share = [], RayWorkers.share
     monkeypatch.setattr(RayWorkers, "share", lambda self, weights: (shared.append(weights), share(self, weights))[1])
@@ -242,6 +250,8 @@ def test_a_worker_with_other_scenarios_is_refused(ray):
     with pytest.raises(InputMismatchError, match="a Ray worker has another dataset") as told:
         RayWorkers(WorkersConfig(count=1), 2, arguments, dataset_digest="of another one")
     assert told.value.exit_code == 4
+    with pytest.raises(InputMismatchError, match="a Ray worker has other radio parameters"):
+        RayWorkers(WorkersConfig(count=1), 2, arguments, radio_digests=["of another one"])
     with pytest.raises(UsageError, match="did you mean 'native'"):
         RayWorkers(WorkersConfig(count=1), 2, {**arguments, "engine": "natve"})
 
