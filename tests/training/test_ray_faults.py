@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -220,6 +221,21 @@ def test_a_cluster_without_room_is_given_up_in_time(cluster):
     config = WorkersConfig(count=1, start_limit_s=0.01)
     with pytest.raises(RoadsenseError, match=r"^no Ray worker came up within 0\.01 s; .* lower workers"):
         RayWorkers(config, 1, ARGUMENTS)
+
+
+def test_a_cluster_is_joined_by_its_address_and_left_running(cluster):
+    code = (
+        "import sys, ray; from roadsense.training.ray_connection import running_ray\n"
+        "for address in (sys.argv[1], 'auto'):\n"
+        "    with running_ray(1, address): print(sum(node['Alive'] for node in ray.nodes()))\n"
+        "    assert not ray.is_initialized()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, cluster.address], env={**os.environ, "RAY_ADDRESS": cluster.address},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "3\n3\n"), done.stderr
+    assert len(cluster.list_all_nodes()) == 3
 
 
 def test_a_training_that_loses_workers_comes_to_the_same_weights_and_counts_them(cluster, tmp_path):
