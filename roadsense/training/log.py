@@ -41,7 +41,8 @@ COLUMNS = {
 }
 """Columns of ``training.csv`` and the figures of Stable-Baselines3 they hold; episodes are the last hundred.
 
-A round of DAgger fills only what it has; its episodes are those that the student ended in it."""
+A round of DAgger fills only what it has; its episodes are those that the student ended in it. The last three are of PPO
+with workers: age of the rollout's weights in updates, fragments redone so far, and how long it was waited for [s]."""
 
 
 class UpdateLog(KVWriter):

@@ -121,7 +121,7 @@ def test_a_lost_fragment_is_driven_elsewhere_and_work_goes_on(cluster, undisturb
             env.launch(some_weights(), STEPS)
             assert equal(env.gather(), undisturbed[0]) and env.workers.faults == NOTHING
             before = processes(env)
-            env.workers.config = dataclasses.replace(CONFIG, job_limit_s=10.0 if how == "hung" else 60.0)
+            env.workers.config = dataclasses.replace(CONFIG, job_limit_s=5.0 if how == "hung" else 60.0)
             env.launch(some_weights(), LONG)
             end(cluster, *before[0])
             began = time.monotonic()
@@ -162,7 +162,7 @@ def test_a_sumo_that_hangs_is_given_up_with_its_worker(cluster):
         below = children(lost)
         assert len(below) >= 2
         os.kill(below[0], signal.SIGSTOP)
-        env.workers.config = dataclasses.replace(CONFIG, job_limit_s=8.0)
+        env.workers.config = dataclasses.replace(CONFIG, job_limit_s=6.0)
         env.launch(some_weights(), STEPS)
         assert equal(env.gather(), expected[1]) and env.workers.faults == {**NOTHING, "hung": 1}
         assert gone([lost, *below], wait_s=20.0), "the one that hangs is ended, too"
