@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
@@ -170,20 +171,21 @@ def _train(arguments: list[str]) -> None:
         "--resume RUN instead of all of them goes on with a training that was stopped or killed, to the same weights."
     )
     config = parse(TrainConfig, "train", rest, default=read_train_config(preset), description=about)
-    if config.algorithm == "rllib-ppo":
-        _train_by_rllib(config)
-    else:
-        from roadsense.training.sb3 import train
-
-        train(config)
+    _learn(config)
     print(config.run_dir)
 
 
-def _train_by_rllib(config: Any) -> None:
-    require("train", "ray")
-    from roadsense.training.rllib_train import train
+def _learn(config: Any, begun: bool = False) -> None:
+    with contextlib.redirect_stdout(sys.stderr):  # Ray tells there of processes that were lost
+        if config.algorithm == "rllib-ppo":
+            require("train", "ray")
+            from roadsense.training import rllib_train
 
-    train(config)
+            rllib_train.train(config)
+        else:
+            from roadsense.training import sb3
+
+            sb3.train(config, begun=begun)
 
 
 def _resume(run: str, others: list[str]) -> None:
@@ -191,15 +193,12 @@ def _resume(run: str, others: list[str]) -> None:
         new = ", which begins a new one" if any(one.startswith("--init") for one in others) else ""
         raise UsageError(f"train: --resume goes on as the training was configured; leave out {' '.join(others)}{new}.")
     from roadsense.training.folder import begun_config
-    from roadsense.training.sb3 import train
 
     config, finished = begun_config(Path(run))
     if finished:
         print(f"roadsense: {run}: is trained to its end already, nothing is left to do", file=sys.stderr)
-    elif config.algorithm == "rllib-ppo":
-        _train_by_rllib(config)
     else:
-        train(config, begun=True)
+        _learn(config, begun=True)
     print(run)
 
 

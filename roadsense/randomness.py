@@ -41,6 +41,7 @@ class Purpose(enum.IntEnum):
     SHUFFLE = 22
     RADIO_PROFILE = 40
     LEARNING = 41
+    EXPLORATION = 42
 
 
 def _splitmix64(value: int) -> int:

@@ -123,10 +123,16 @@ class DeepSetsPolicy(Policy):
 
     def act_many(self, observation: Observation, truth: Truth | None = None) -> NDArray[np.float64]:
         """Actions [world]; NaN where an observation holds NaN or infinity."""
+        return self._decide(observation, *self.signature.bounds)
+
+    def means(self, observation: Observation) -> NDArray[np.float64]:
+        """Actions [world] before they are clipped: what exploration noise is added to."""
+        return self._decide(observation, -np.inf, np.inf)
+
+    def _decide(self, observation: Observation, low: float, high: float) -> NDArray[np.float64]:
         num_worlds = len(observation.ego)
         self._make_room(num_worlds)
         actions = np.empty(num_worlds)
-        low, high = self.signature.bounds
         decide(*observation, self._phi, self._memory, self._head, low, high, self._hidden, self._cell, actions)
         return actions
 

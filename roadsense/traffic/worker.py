@@ -7,15 +7,18 @@ through a pipe starts a step and one byte ends it.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
 import mmap
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -34,6 +37,7 @@ ANSWER_LIMIT_S = 120.0
 _ADVANCE, _RESET, _CLOSE = b"a", b"r", b"c"
 _DONE, _FAILED, _TOLD = b"d", b"f", b"t"
 _LENGTH = struct.Struct("<I")
+_PR_SET_PDEATHSIG = 1
 
 
 class _Commands(NamedTuple):
@@ -63,7 +67,9 @@ class _Process:
     def __init__(self, fd: int, world: int, num_worlds: int, max_cars: int) -> None:
         child_in, self._out = os.pipe()
         self._in, child_out = os.pipe()
-        arguments = [str(n) for n in (child_in, child_out, fd, world, num_worlds, max_cars)]
+        # to the kernel the parent is the thread, and one that is not the main thread may end before this process does
+        parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+        arguments = [str(n) for n in (child_in, child_out, fd, world, num_worlds, max_cars, parent)]
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, *arguments],
@@ -235,14 +241,21 @@ def _serve(orders: _Orders, traffic: Any, commands: _Commands) -> None:
 _read_once = functools.lru_cache(maxsize=4096)(read_scenario)
 
 
+def _end_with(parent: int) -> None:
+    """Has this process killed when its parent ends, whose end a SUMO that hangs would never read of."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before
+        sys.exit()
+
+
 def main(arguments: Sequence[str]) -> None:
     """Serves one world until the parent closes its end of the pipe."""
-    import signal
-
     from roadsense.traffic.connect import open_libsumo
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    fd_in, fd_out, fd_memory, world, num_worlds, max_cars = (int(argument) for argument in arguments)
+    fd_in, fd_out, fd_memory, world, num_worlds, max_cars, parent = (int(argument) for argument in arguments)
+    if parent and sys.platform == "linux":
+        _end_with(parent)
     _, state, commands = _map_arrays(fd_memory, num_worlds, max_cars)
     traffic = open_libsumo(max_cars, state.world(world))
     own = _Commands._make(array[world : world + 1] for array in commands)

@@ -18,6 +18,8 @@ from roadsense.policies.signature import Widths
 from roadsense.traffic.engines import ENGINES
 
 ALGORITHMS = ("ppo", "recurrent-ppo", "dagger", "dagger+ppo", "rllib-ppo")
+WITH_WORKERS = ("ppo", "dagger", "dagger+ppo")
+"""Those whose worlds Ray workers can drive."""
 PRESETS = tuple(sorted(path.stem for path in (params_dir() / "train").glob("*.yaml")))
 """Names of the shipped presets."""
 
@@ -143,6 +145,16 @@ class TrainConfig:
     tensorboard: bool = True
     """Whether to write TensorBoard files."""
 
+    workers: int = 0
+    """Ray workers that drive the worlds, a divisor of ``n_envs``; 0: they are driven here. Any number but 0 gives the
+    same weights."""
+    ray_address: str | None = None
+    """``auto`` or ``host:port`` of a Ray cluster whose workers drive; none: workers on this machine."""
+    asynchronous: bool = False
+    """Whether workers drive the next rollout of PPO while this one is learned from, with weights one update old."""
+    fragment_limit_s: float = 60.0
+    """A worker that takes longer for its ``n_steps`` counts as hung, and another one drives them again [s]."""
+
     def __post_init__(self) -> None:
         _known("algorithm", self.algorithm, ALGORITHMS)
         _known("engine", self.engine, [engine for engine in ENGINES if engine != "traci"])
@@ -188,6 +200,17 @@ class TrainConfig:
             widths = getattr(self, name)
             _require(name, widths, len(widths) >= 1 and min(widths) >= 1, "one or more positive numbers")
         _require("seed", self.seed, 0 <= self.seed < 2**32 - self.n_envs, "from 0 to 2^32 - n_envs - 1")
+        self._check_workers()
+
+    def _check_workers(self) -> None:
+        whole = self.workers >= 0 and (self.workers == 0 or self.n_envs % self.workers == 0)
+        _require("workers", self.workers, whole, f"0 or a divisor of n_envs, which is {self.n_envs}")
+        known = self.workers == 0 or self.algorithm in WITH_WORKERS
+        _require("workers", self.workers, known, f"0 for {self.algorithm}; {', '.join(WITH_WORKERS)} can have them")
+        _require("fragment_limit_s", self.fragment_limit_s, self.fragment_limit_s > 0.0, "above 0")
+        _require("ray_address", self.ray_address, self.ray_address is None or self.workers > 0, "none without workers")
+        reinforced = self.workers > 0 and self.dagger_steps < self.total_timesteps
+        _require("asynchronous", self.asynchronous, not self.asynchronous or reinforced, "off without workers of PPO")
 
     def _check_runners(self) -> None:
         _require("n_env_runners", self.n_env_runners, self.n_env_runners >= 0, "0 or more")
@@ -234,6 +257,13 @@ class TrainConfig:
     def document(self) -> dict[str, Any]:
         """The configuration as JSON."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
+
+
+def decisive(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration's document changes the weights that come of it: not where it was trained, or by whom."""
+    beside = ("run_dir", "ray_address", "fragment_limit_s")
+    found = {key: value for key, value in document.items() if key not in beside}
+    return {**found, "workers": bool(found["workers"])} if "workers" in found else found
 
 
 def _known(name: str, value: str, choices: Any) -> None:

@@ -22,14 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from roadsense.convoy.observation import NUM_EGO, NUM_PEER, Observation
+from roadsense.convoy.world import EndReason
 from roadsense.errors import RoadsenseError
 from roadsense.files import write_bytes
-from roadsense.policies.base import Truth
-from roadsense.policies.runtime import DeepSetsPolicy
-from roadsense.policies.signature import Signature
 from roadsense.randomness import Purpose, generator
 from roadsense.training.config import TrainConfig
-from roadsense.training.model import AnyPPO, actor_parameters, actor_tensors, decided_mean
+from roadsense.training.model import AnyPPO, actor_parameters, decided_mean, weights_of
+from roadsense.training.remote import RemoteVecEnv
 from roadsense.training.teacher import Teacher, TeacherConfig
 from roadsense.training.vec_env import ConvoyVecEnv
 
@@ -152,7 +151,7 @@ class Imitation:
         average: of the student's weights; the policy.
     """
 
-    def __init__(self, config: TrainConfig, env: ConvoyVecEnv, model: AnyPPO, folder: Path) -> None:
+    def __init__(self, config: TrainConfig, env: ConvoyVecEnv | RemoteVecEnv, model: AnyPPO, folder: Path) -> None:
         self.config, self.env, self.model, self.folder = config, env, model, folder
         self.teacher = Teacher(
             TeacherConfig(
@@ -160,7 +159,7 @@ class Imitation:
                 creep_mps2=config.dagger_creep_mps2, ordinary_mps2=config.dagger_ordinary_mps2,
             )
         )  # fmt: skip
-        self.experience = Experience(config, env.worlds.config.num_rows)
+        self.experience = Experience(config, env.num_rows)
         self.average = Average(model, config.dagger_average)
         self._saved = 0
 
@@ -187,19 +186,13 @@ class Imitation:
         share = number / max(1, self.config.dagger_rounds - 1)
         return self.config.learning_rate + (self.config.learning_rate_end - self.config.learning_rate) * share
 
-    def _student(self) -> DeepSetsPolicy:
-        tensors = actor_tensors(self.model)
-        return DeepSetsPolicy("student", Signature.of(tensors, self.config.widths, self.config.control,
-                                                      self.config.messages_per_peer), tensors)  # fmt: skip
-
     def _drive(self) -> tuple[float, float, float]:
         """Fills the next round of the experience; the first one is the teacher's alone.
 
         Returns:
             Of the episodes that the student ended: mean return and share of collisions; and the explained variance.
         """
-        config, env, worlds = self.config, self.env, self.env.worlds
-        truth, student = Truth(worlds.records, worlds.traffic.state, worlds.emulator.state), self._student()
+        config, env = self.config, self.env
         driven = np.arange(env.num_envs) < round(config.dagger_student_share * env.num_envs)
         driven &= self.experience.rounds > 0
         kept = {
@@ -207,27 +200,17 @@ class Imitation:
             for name, array in self.experience.arrays(self.experience.rounds).items()
         }
         env.seed(config.seed)
-        env.reset()
-        began = np.ones(env.num_envs, np.bool_)
-        rewards, collisions = [], []
-        decided = np.zeros((config.n_steps, env.num_envs))
-        for step in range(config.n_steps):
-            if began.any():
-                self.teacher.reset(began, np.array(env.player.seeds, np.uint64))
-            told = self.teacher.act_many(worlds.observation, truth)
-            for name, array in worlds.observation._asdict().items():
-                kept[name][step] = array
-            kept["told"][step] = told
-            decided[step] = student.act_many(worlds.observation)
-            actions = np.where(driven, decided[step], told)
-            _, _, began, infos = env.step(actions[:, None])
-            for world in np.flatnonzero(began & driven).tolist():
-                rewards.append(infos[world]["episode"]["r"])
-                collisions.append(infos[world]["episode"]["collision"])
+        student = weights_of(self.model, config, self.experience.rounds)
+        lesson = env.lesson(student, config.n_steps, driven, self.teacher)
+        for name, array in (*lesson.seen._asdict().items(), ("told", lesson.told)):
+            kept[name][:] = array
         varied = float(kept["told"].var())
-        explained = 1.0 - float((kept["told"] - decided).var()) / varied if varied > 0.0 else np.nan
-        ended = (float(np.mean(rewards)), float(np.mean(collisions))) if rewards else (np.nan, np.nan)
-        return *ended, explained
+        explained = 1.0 - float((kept["told"] - lesson.decided).var()) / varied if varied > 0.0 else np.nan
+        of_student = driven[lesson.ends.world]
+        if not of_student.any():
+            return np.nan, np.nan, explained
+        collided = lesson.ends.reason[of_student] == EndReason.COLLISION
+        return float(lesson.ends.total[of_student].mean()), float(collided.mean()), explained
 
     def _fit(self, number: int, rate: float, gradients: int) -> Iterator[float]:
         """Fits the student to minibatches of all samples; yields the loss after each."""

@@ -16,7 +16,7 @@ from roadsense.files import json_number, write_bytes, write_json
 from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME, Signature
 from roadsense.runs import canonical_digest, read_record
 from roadsense.training.checkpoints import LAST, read_facts
-from roadsense.training.config import TrainConfig, recorded_config
+from roadsense.training.config import TrainConfig, decisive, recorded_config
 from roadsense.training.validation import Validation
 
 MODEL_NAME = "model.zip"
@@ -91,9 +91,7 @@ def earlier_state(config: TrainConfig) -> dict[str, Any] | None:
     found = find_state(run_dir)
     if found is None:
         return None
-    before, now = dict(found["config"]), config.document()
-    for one in (before, now):
-        one.pop("run_dir", None)  # a folder may be moved
+    before, now = decisive(found["config"]), decisive(config.document())
     if canonical_digest(before) != canonical_digest(now):
         changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
         raise InputMismatchError(
@@ -138,6 +136,7 @@ def write_result(
         **{key: facts[key] for key in ("config", "made_with", *INPUTS, "timesteps", "resumed_at", "validations")},
         "init_weights_digest": facts.get("init_weights_digest"),
         "best": best.document() if best else None,
+        "workers": facts.get("workers"),
         "weights_digest": signature.weights_digest,
         "seconds": round(seconds, 2),
         "steps_per_s": round(facts["timesteps"] / seconds, 1),

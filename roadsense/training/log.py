@@ -35,10 +35,14 @@ COLUMNS = {
     "reward_scale": "rollout/reward_scale",
     "imitation_loss": "train/imitation_loss",
     "imitation_explained_variance": "train/imitation_explained_variance",
+    "staleness": "workers/staleness",
+    "redone": "workers/redone",
+    "waited_s": "workers/waited_s",
 }
 """Columns of ``training.csv`` and the figures of Stable-Baselines3 they hold; episodes are the last hundred.
 
-A round of DAgger fills only what it has; its episodes are those that the student ended in it."""
+A round of DAgger fills only what it has; its episodes are those that the student ended in it. The last three are of PPO
+with workers: age of the rollout's weights in updates, fragments redone so far, and how long it was waited for [s]."""
 
 
 class UpdateLog(KVWriter):

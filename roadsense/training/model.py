@@ -19,8 +19,9 @@ from torch import Tensor
 from roadsense.errors import RoadsenseError
 from roadsense.files import write_bytes
 from roadsense.policies.deep_sets import SetEncoder
-from roadsense.policies.signature import Widths
+from roadsense.policies.signature import Signature, Widths
 from roadsense.training.config import TrainConfig
+from roadsense.training.fragments import Weights
 
 DUMP_NAME = "nan.npz"
 
@@ -54,6 +55,13 @@ class _Watched:
     critic_alone_until = 0
     """Step up to which the actor stays as it is."""
 
+    def collect_rollouts(self, env: Any, callback: Any, rollout_buffer: Any, n_rollout_steps: int) -> bool:
+        collector = getattr(env, "collector", None)
+        if collector is not None:  # the worlds are elsewhere
+            return bool(collector.collect(self, callback, rollout_buffer))
+        collected: bool = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)  # type: ignore[misc]
+        return collected
+
     def train(self) -> None:
         model: Any = self
         for parameter in actor_parameters(model):
@@ -84,7 +92,7 @@ def refuse_not_finite(model: Any) -> None:
             name: getattr(buffer, name) for name in ("actions", "rewards", "returns", "values")
         }
         dump = io.BytesIO()
-        np.savez_compressed(dump, **arrays, seeds=np.array(model.env.player.seeds, np.uint64))
+        np.savez_compressed(dump, **arrays, seeds=np.array(model.env.get_attr("seeds")[0], np.uint64))
         write_bytes(path, dump.getvalue())
         raise DivergedError(f"{said}; the last rollout lies in {path}; {remedy}.")
 
@@ -158,6 +166,13 @@ def decided_mean(model: AnyPPO, seen: dict[str, Tensor]) -> Tensor:
     hidden = policy.mlp_extractor.forward_actor(policy.pi_features_extractor(seen))
     decided: Tensor = policy.action_net(hidden)[:, 0]
     return decided
+
+
+def weights_of(model: AnyPPO, config: TrainConfig, version: int, std: float = 0.0) -> Weights:
+    """What decides as the model does now, for those who drive worlds without torch."""
+    tensors = actor_tensors(model)
+    signature = Signature.of(tensors, config.widths, config.control, config.messages_per_peer)
+    return Weights(version, signature, tensors, std)
 
 
 def actor_tensors(model: AnyPPO) -> dict[str, NDArray[np.float32]]:

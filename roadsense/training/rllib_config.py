@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -28,8 +27,6 @@ _RESTART_DELAY_S = 1.0
 """Before a runner that died is made anew; RLlib's 60 s are for clusters that grow."""
 _SAMPLE_TIMEOUT_S = 1800.0
 """For one rollout; with RLlib's 60 s an update is left out where kernels compile first, or SUMO drives many worlds."""
-_OBJECT_STORE_BYTES = 512 * 2**20
-"""Ray would take a third of the memory; a rollout is a few megabytes."""
 
 
 class ConvoyPPO(PPO):
@@ -91,6 +88,7 @@ def algorithm_config(config: TrainConfig, played: Sequence[int] | None = None, f
 
 def build_algorithm(config: TrainConfig, played: Sequence[int] | None = None, from_step: int = 0) -> Algorithm:
     """RLlib's algorithm of a training, in a Ray that runs; ``stop()`` it. Arguments as :func:`algorithm_config`."""
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # else it warns of being the newest of its kinds
     with _unsaid(b"has constructor arguments in the object store"):
         return algorithm_config(config, played, from_step).build_algo()
 
@@ -122,25 +120,3 @@ def _anywhere(arguments: dict[str, Any]) -> dict[str, Any]:
         "dataset_dir": None if dataset_dir is None else os.path.abspath(dataset_dir),
         "radio": [os.path.abspath(radio) if os.path.isfile(radio) else radio for radio in radios],
     }
-
-
-@contextlib.contextmanager
-def running_ray(runners: int) -> Iterator[None]:
-    """A Ray of this process alone, gone afterwards; one that the caller has started is used and left running.
-
-    Args:
-        runners: processes that a training wants.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a training tells nobody that it runs
-    logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # else it warns of being the newest of its kinds
-    ray.init(
-        address="local", num_cpus=runners + 1, object_store_memory=_OBJECT_STORE_BYTES, include_dashboard=False,
-        log_to_driver=False, logging_level="ERROR",
-    )  # fmt: skip
-    try:
-        yield
-    finally:
-        ray.shutdown()

@@ -28,8 +28,9 @@ from roadsense.training.experience import input_digests, refuse_other_inputs, va
 from roadsense.training.folder import MODEL_NAME, earlier_state, write_policy, write_result
 from roadsense.training.log import LOG_NAME, TENSORBOARD_DIR, UpdateLog, open_logger
 from roadsense.training.model import DivergedError
+from roadsense.training.ray_connection import running_ray
 from roadsense.training.rllib_checkpoint import read_actor, restore_algorithm, save_algorithm
-from roadsense.training.rllib_config import build_algorithm, running_ray
+from roadsense.training.rllib_config import build_algorithm
 from roadsense.training.rllib_figures import Ended, ended_episodes, figures_of, steps_of
 from roadsense.training.rllib_learner import ConvoyLearner, learner_of, module_of
 from roadsense.training.rllib_module import DeepSetsRLModule, actor_tensors
@@ -244,7 +245,7 @@ def train(config: TrainConfig, *, progress: bool = True, after_update: AfterUpda
     if earlier is not None:
         played, steps = list(earlier["seeds"]["episodes_begun"]), int(earlier["timesteps"])
     with contextlib.ExitStack() as opened:
-        opened.enter_context(running_ray(config.n_env_runners))
+        opened.enter_context(running_ray(config.n_env_runners + 1))
         algorithm = build_algorithm(config, played, steps)
         opened.callback(algorithm.stop)
         val_player = opened.enter_context(contextlib.closing(validation_player(config)))

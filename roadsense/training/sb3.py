@@ -17,6 +17,7 @@ from roadsense.progress import progress_bar
 from roadsense.runs import made_with
 from roadsense.training.callbacks import AnnealNoise, BeforeRollout, Every, ShowProgress
 from roadsense.training.checkpoints import LAST, read_arrays, reading, sweep
+from roadsense.training.collection import Collector
 from roadsense.training.config import TrainConfig
 from roadsense.training.dagger import Imitation
 from roadsense.training.experience import (
@@ -29,6 +30,7 @@ from roadsense.training.folder import MODEL_NAME, RESULT_NAME, earlier_state
 from roadsense.training.initial import initial_weights, put_initial
 from roadsense.training.log import LOG_NAME, TENSORBOARD_DIR, UpdateLog, open_logger
 from roadsense.training.model import build_model, refuse_not_finite
+from roadsense.training.remote import RemoteVecEnv, open_remote
 from roadsense.training.reward_scale import RewardScale
 from roadsense.training.under_way import Training
 from roadsense.training.vec_env import ConvoyVecEnv
@@ -124,6 +126,17 @@ class _Learning(Training):
         self.save_last()
 
 
+def _open_worlds(
+    config: TrainConfig, inputs: dict[str, str | None], scale: RewardScale | None
+) -> ConvoyVecEnv | RemoteVecEnv:
+    """The worlds a training learns in, here or with workers."""
+    if config.workers == 0:
+        return ConvoyVecEnv(training_player(config), scale)
+    env = open_remote(config, inputs["dataset_digest"], scale)
+    env.collector = Collector(config, env)
+    return env
+
+
 def train(
     config: TrainConfig, *, progress: bool = True, callback: BaseCallback | None = None, begun: bool = False
 ) -> dict[str, Any]:
@@ -165,7 +178,7 @@ def train(
     sweep(run_dir, (MODEL_NAME, RESULT_NAME, LOG_NAME, SIGNATURE_NAME, WEIGHTS_NAME))
     torch.set_num_threads(config.torch_threads)
     scale = None if config.dagger_steps else RewardScale(config.n_envs, config.gamma, config.reward_clip)
-    env = ConvoyVecEnv(training_player(config), scale)
+    env = _open_worlds(config, inputs, scale)
     try:
         val_player = validation_player(config)
     except BaseException:

@@ -17,7 +17,9 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.logger import Logger
 
 from roadsense.errors import InputMismatchError
+from roadsense.training.episodes import DrivenOtherwiseError, Episodes
 from roadsense.training.model import AnyPPO
+from roadsense.training.remote import RemoteVecEnv
 from roadsense.training.vec_env import ConvoyVecEnv
 
 Arrays = dict[str, NDArray[Any]]
@@ -60,7 +62,7 @@ def restore_pending(arrays: Mapping[str, NDArray[Any]], logger: Logger) -> None:
             logger.record(name.removeprefix("pending."), float(value))
 
 
-def explorer_state(model: AnyPPO, env: ConvoyVecEnv) -> Arrays:
+def explorer_state(model: AnyPPO, env: ConvoyVecEnv | RemoteVecEnv) -> Arrays:
     """Where PPO stands in its worlds: their episodes, what it saw last, its memory, its last hundred episodes."""
     learner: Any = model
     ended = list(learner.ep_info_buffer)
@@ -77,7 +79,7 @@ def explorer_state(model: AnyPPO, env: ConvoyVecEnv) -> Arrays:
     }
 
 
-def restore_explorer(arrays: Mapping[str, NDArray[Any]], model: AnyPPO, env: ConvoyVecEnv) -> None:
+def restore_explorer(arrays: Mapping[str, NDArray[Any]], model: AnyPPO, env: ConvoyVecEnv | RemoteVecEnv) -> None:
     """Takes over :func:`explorer_state`; the open episodes are driven again.
 
     Raises:
@@ -85,8 +87,8 @@ def restore_explorer(arrays: Mapping[str, NDArray[Any]], model: AnyPPO, env: Con
     """
     learner: Any = model
     try:
-        seen = env.reopen({name: arrays[f"worlds.{name}"] for name in ("roots", "played", "steps", "actions")})
-    except InputMismatchError as error:
+        seen = env.reopen({name: arrays[f"worlds.{name}"] for name in Episodes._fields})
+    except DrivenOtherwiseError as error:
         raise _driven_otherwise(str(error)) from None
     other = [name for name, array in seen.items() if not np.array_equal(array, arrays[f"seen.{name}"])]
     if other:

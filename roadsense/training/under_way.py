@@ -25,6 +25,7 @@ from roadsense.training.dagger import Imitation
 from roadsense.training.folder import MODEL_NAME, write_policy, write_result
 from roadsense.training.log import UpdateLog
 from roadsense.training.model import AnyPPO, actor_tensors
+from roadsense.training.remote import RemoteVecEnv
 from roadsense.training.reward_scale import RewardScale
 from roadsense.training.state import (
     Arrays,
@@ -44,7 +45,7 @@ class Training:
     """A training under way."""
 
     config: TrainConfig
-    env: ConvoyVecEnv
+    env: ConvoyVecEnv | RemoteVecEnv
     model: AnyPPO
     updates: UpdateLog
     val_player: Player
@@ -79,6 +80,7 @@ class Training:
             "resumed_at": self.resumed_at,
             "validations": self.validations,
             "best": None if self.best is None else list(self.best),
+            "workers": self.env.collector.figures() if isinstance(self.env, RemoteVecEnv) else None,
         }
 
     def arrays(self) -> Arrays:
@@ -87,6 +89,7 @@ class Training:
             "log": self.updates.array(),
             **random_state(),
             **pending_figures(self.model.logger),
+            **(self.env.collector.arrays() if isinstance(self.env, RemoteVecEnv) else {}),
             **(explorer_state(self.model, self.env) if self.env.scale is not None else {}),
             **(self.imitation.average.arrays() if self.imitation is not None and self.env.scale is None else {}),
         }
@@ -162,6 +165,8 @@ class Training:
             assert self.env.scale is not None
             self.env.scale.restore(facts["reward_scale"])
             restore_explorer(arrays, self.model, self.env)
+        if isinstance(self.env, RemoteVecEnv):
+            self.env.collector.restore(facts["workers"], arrays, self.model)
         restore_pending(arrays, self.model.logger)
         restore_random(arrays)
 

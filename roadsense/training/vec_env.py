@@ -12,11 +12,35 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices,
 from roadsense.convoy.player import Player
 from roadsense.convoy.spaces import action_space, observation_space
 from roadsense.convoy.world import EndReason, is_truncation
-from roadsense.errors import InputMismatchError
+from roadsense.training.driven_worlds import DrivenWorlds
+from roadsense.training.episodes import Episodes, drive_again
+from roadsense.training.fragments import Lesson, Weights
 from roadsense.training.reward_scale import RewardScale
+from roadsense.training.teacher import Teacher
 
 
-class ConvoyVecEnv(VecEnv):
+class WholeVecEnv(VecEnv):
+    """The part of Stable-Baselines3's interface in which one object stands for all worlds."""
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        value = None if attr_name == "render_mode" else getattr(self, attr_name)
+        return [value for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        setattr(self, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        raise NotImplementedError(f"worlds have no methods of their own ({method_name}).")
+
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
+        wanted: Iterable[int] = self._get_indices(indices)
+        return [False for _ in wanted]
+
+    def get_images(self) -> list[Any]:
+        return []
+
+
+class ConvoyVecEnv(WholeVecEnv):
     """Worlds of a :class:`Player` behind the interface of Stable-Baselines3.
 
     ``infos`` are empty but for ended worlds, which state ``terminal_observation``, ``TimeLimit.truncated`` and
@@ -28,13 +52,14 @@ class ConvoyVecEnv(VecEnv):
 
     Attributes:
         played: episodes begun, by world.
+        num_rows: rows of peers in an observation.
     """
 
     def __init__(self, player: Player, scale: RewardScale | None = None) -> None:
         self.player, self.worlds, self.scale = player, player.worlds, scale
         config = player.worlds.config
-        space = observation_space(config.max_peers * config.messages_per_peer)
-        super().__init__(player.num_worlds, space, action_space(config.control))
+        self.num_rows = config.num_rows
+        super().__init__(player.num_worlds, observation_space(self.num_rows), action_space(config.control))
         self._actions = np.zeros(self.num_envs)
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
@@ -42,6 +67,11 @@ class ConvoyVecEnv(VecEnv):
         self._places = np.arange(self.num_envs)
         self._roots = [0] * self.num_envs
         self.played = [0] * self.num_envs
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seed of the running episode, by world."""
+        return self.player.seeds
 
     def resume_at(self, played: Sequence[int]) -> None:
         """Lets the next ``reset`` go on after that many episodes of every world instead of repeating them."""
@@ -59,40 +89,44 @@ class ConvoyVecEnv(VecEnv):
         return self._observation()
 
     def open_episodes(self) -> dict[str, NDArray[Any]]:
-        """What :meth:`reopen` needs: root seed, number and steps of every world's episode, and its actions so far."""
+        """What :meth:`reopen` needs, the fields of :class:`Episodes`."""
         longest = int(self._lengths.max())
         done = np.arange(longest)[:, None] < self._lengths
-        return {
-            "roots": np.array(self._roots, np.uint64),
-            "played": np.array(self.played),
-            "steps": self._lengths.copy(),
-            "actions": np.where(done, self._applied[:longest], 0.0),
-        }
+        roots, played = np.array(self._roots, np.uint64), np.array(self.played)
+        actions = np.where(done, self._applied[:longest], 0.0)
+        return Episodes(roots, played, self._lengths.copy(), actions)._asdict()
 
     def reopen(self, episodes: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Begins the same episodes again and drives them, with the same actions, to where they were.
-
-        An engine's state cannot be saved to the bit, but an episode follows from its seed and its actions alone.
+        """Lets the worlds stand where those episodes stood, see :func:`roadsense.training.episodes.drive_again`.
 
         Returns:
             What is observed there.
 
         Raises:
-            InputMismatchError: an episode ends on the way, so this is not the world those actions were chosen in.
+            DrivenOtherwiseError: these are not the worlds that the actions were chosen in.
         """
-        self._roots, self.played = episodes["roots"].tolist(), episodes["played"].tolist()
-        for world, (root, played) in enumerate(zip(self._roots, self.played, strict=True)):
-            self.player.reseed(world, root, played - 1)
-        self._returns[:], self._lengths[:] = 0.0, episodes["steps"]
-        self.player.begin(np.ones(self.num_envs, np.bool_))
-        for step, actions in enumerate(episodes["actions"]):
-            driven = self._lengths > step
-            self._applied[step] = actions
-            self.worlds.step(actions, driven)
-            self._returns[driven] += self.worlds.rewards[driven]
-            if self.worlds.records["end_reason"].any():
-                raise InputMismatchError(f"an episode that was under way ends at step {step + 1} when driven again.")
+        found = Episodes(**episodes)
+        self._roots, self.played = found.roots.tolist(), found.played.tolist()
+        self._applied[: len(found.actions)], self._lengths[:] = found.actions, found.steps
+        self._returns[:] = drive_again(self.player, found, np.ones(self.num_envs, np.bool_))
         return self._observation()
+
+    def lesson(self, weights: Weights, num_steps: int, driven: NDArray[np.bool_], teacher: Teacher) -> Lesson:
+        """A lesson of DAgger from the begin of an episode in every world; only ``reset`` goes on from its end.
+
+        Args:
+            weights: of the student.
+            num_steps: of every world.
+            driven: [world], who is driven by the student and not by the teacher.
+            teacher: says what it would do.
+        """
+        worlds = DrivenWorlds(self.player)
+        self._roots = [old if seed is None else seed for old, seed in zip(self._roots, self._seeds, strict=True)]
+        self._reset_seeds()
+        begun = Episodes.begun(np.array(self._roots, np.uint64), np.array(self.played) + 1)
+        found = worlds.lesson(weights, begun, num_steps, driven, teacher)
+        self.played = worlds.at.played.tolist()
+        return found
 
     def step_async(self, actions: NDArray[np.float32]) -> None:
         self._actions[:] = actions[:, 0]
@@ -135,21 +169,3 @@ class ConvoyVecEnv(VecEnv):
     def close(self) -> None:
         """Gives the engines back; calling it again does nothing."""
         self.player.close()
-
-    # --- the rest of the interface: one object stands for all worlds
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        value = None if attr_name == "render_mode" else getattr(self, attr_name)
-        return [value for _ in self._get_indices(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        setattr(self, attr_name, value)
-
-    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        raise NotImplementedError(f"worlds have no methods of their own ({method_name}).")
-
-    def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
-        wanted: Iterable[int] = self._get_indices(indices)
-        return [False for _ in wanted]
-
-    def get_images(self) -> list[Any]:
-        return []

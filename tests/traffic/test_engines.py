@@ -2,8 +2,10 @@
 
 import gc
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +195,28 @@ def test_a_dead_worker_is_told_not_waited_for(scenarios):
             traffic.advance(np.zeros((2, 9)), np.zeros((2, 9), np.bool_), np.ones(2, np.bool_))
     finally:
         traffic.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends the worker")
+def test_a_worker_that_hangs_does_not_outlive_a_killed_parent():
+    code = (
+        "import time; from roadsense.traffic.engines import make_traffic; traffic = make_traffic('sumo', 2, 9); "
+        "print(*(one._process.pid for one in traffic._processes), flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert parent.stdout is not None
+        pids, until = [int(pid) for pid in parent.stdout.readline().split()], time.monotonic() + 30.0
+        while any("libsumo" not in Path(f"/proc/{pid}/maps").read_text() for pid in pids):  # asked for before it loads
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        os.kill(pids[0], signal.SIGSTOP)
+    finally:
+        parent.kill()
+        parent.communicate()
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_unknown_engine_names_the_nearest():

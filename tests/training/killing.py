@@ -5,6 +5,7 @@ point would cost ten seconds. No gradient was computed and no thread runs where 
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 POINTS = {
     "start": "before anything is written",
     "step": "in a rollout of PPO or a round of DAgger",
+    "workers": "while workers drive a rollout or a round",
     "gradient": "in an update of PPO or a fit of DAgger",
     "validation": "after its first episode",
     "half": "while last.zip is written beside",
@@ -57,17 +59,16 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _at(nth: int, function, before: bool = True):
-    """The function, whose nth call is the end."""
-    calls = 0
+def _at(nth: int, function, before: bool = True, passed=None):
+    """The function, whose nth call is the end; ``passed`` counts calls of several together."""
+    passed = passed or itertools.count(1)
 
     def counted(*arguments, **named):
-        nonlocal calls
-        calls += 1
-        if calls == nth and before:
+        call = next(passed)
+        if call == nth and before:
             _die()
         result = function(*arguments, **named)
-        if calls == nth:
+        if call == nth:
             _die()
         return result
 
@@ -79,12 +80,18 @@ def _arm(point: str, nth: int) -> None:
     import torch
 
     from roadsense.training import sb3, validation
+    from roadsense.training.driven_worlds import DrivenWorlds
+    from roadsense.training.ray_workers import RayWorkers
     from roadsense.training.vec_env import ConvoyVecEnv
 
     if point == "start":
         sb3.build_model = _at(nth, sb3.build_model)
     elif point == "step":
-        ConvoyVecEnv.step_wait = _at(nth, ConvoyVecEnv.step_wait, before=False)
+        passed = itertools.count(1)
+        ConvoyVecEnv.step_wait = _at(nth, ConvoyVecEnv.step_wait, False, passed)
+        DrivenWorlds._move = _at(nth, DrivenWorlds._move, False, passed)
+    elif point == "workers":
+        RayWorkers.gather = _at(nth, RayWorkers.gather)
     elif point == "gradient":
         torch.optim.Adam.step = _at(nth, torch.optim.Adam.step, before=False)
     elif point == "validation":

@@ -13,12 +13,12 @@ from roadsense.convoy.player import Player
 from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError, UsageError
 from roadsense.evaluation.metrics import measure
 from roadsense.evaluation.rollout import play
-from roadsense.policies.runtime import Policy
+from roadsense.policies.runtime import DeepSetsPolicy, Policy
 from roadsense.policies.signature import weights_digest
 from roadsense.training.checkpoints import LAST, read_facts
 from roadsense.training.config import TrainConfig
 from roadsense.training.dagger import Average, Imitation, imitation_loss
-from roadsense.training.model import actor_tensors, build_model
+from roadsense.training.model import actor_tensors, build_model, weights_of
 from roadsense.training.sb3 import train
 from roadsense.training.vec_env import ConvoyVecEnv
 
@@ -144,7 +144,7 @@ def test_half_of_the_worlds_are_the_students_from_the_second_round_on(lesson):
         driven.append((lesson.env.worlds.records["action"].copy(), actions))
         return step(actions)
 
-    step, lesson.env.step = lesson.env.step, note
+    step, lesson.env.worlds.step = lesson.env.worlds.step, note
     lesson.model.policy.action_net.weight.data.zero_()
     lesson.model.policy.action_net.bias.data.fill_(0.03)  # a request inside of the dead band, which no teacher makes
     lesson.average.step(0)
@@ -191,7 +191,12 @@ def test_what_the_student_explains_is_judged_before_it_learns(lesson):
     """A student that decides as the teacher does explains all, one that never brakes nothing."""
     *_, explained = lesson._drive()
     assert explained == pytest.approx(0.0, abs=0.05)
-    lesson.teacher.act_many = lambda observed, truth: lesson._student().act_many(observed)
+
+    def as_the_student(observed, truth):
+        student = weights_of(lesson.model, lesson.config, 0)
+        return DeepSetsPolicy("student", student.signature, student.tensors).act_many(observed)
+
+    lesson.teacher.act_many = as_the_student
     lesson.model.policy.action_net.weight.data.mul_(3.0)
     lesson.model.policy.action_net.bias.data.fill_(0.4)
     lesson.average.step(0)

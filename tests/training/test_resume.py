@@ -49,7 +49,7 @@ RECURRENT = dataclasses.replace(
 )
 CONFIGS = {"ppo": PPO, "dagger": DAGGER, "both": BOTH, "recurrent": RECURRENT}
 
-TIMES = ("seconds", "steps_per_s")
+TIMES = ("seconds", "steps_per_s", "waited_s")
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,7 @@ def outcome(run):
     """All that a training leaves, but for times and where it was interrupted."""
     result = json.loads((run / "training.json").read_text())
     result["curve"].pop("steps_per_s")
+    (result["workers"] or {}).pop("waited_s", None)
     _, parameters, _ = load_from_zip_file(run / LAST, load_data=False)
     arrays = read_arrays(run / LAST)
     log = arrays.pop("log")

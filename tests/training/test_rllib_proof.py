@@ -26,7 +26,7 @@ from roadsense.training.config import TrainConfig, read_train_config
 from ..policies.networks import random_observations
 
 if find_spec("ray") is not None:
-    from roadsense.training.rllib_config import running_ray
+    from roadsense.training.ray_connection import running_ray
     from roadsense.training.rllib_train import train
 
 pytestmark = [
@@ -50,7 +50,7 @@ def test_the_preset_learns_restores_beats_no_assistance_and_exports(tmp_path):
         if read_facts(run / LAST)["timesteps"] >= 100_000:
             raise KeyboardInterrupt
 
-    with running_ray(2):
+    with running_ray(3):
         with pytest.raises(StoppedError):
             train(config, progress=False, after_update=stop)
         result = train(config, progress=False)
@@ -82,7 +82,7 @@ def test_the_preset_learns_restores_beats_no_assistance_and_exports(tmp_path):
 
 
 def test_equal_seeds_give_equal_weights_over_two_runners_and_other_numbers_of_them_others(tmp_path):
-    with running_ray(2):
+    with running_ray(3):
         found = [
             train(dataclasses.replace(SPREAD, run_dir=str(tmp_path / str(k)), n_env_runners=runners), progress=False)
             for k, runners in enumerate((2, 2, 1))
@@ -104,7 +104,7 @@ def test_a_runner_that_dies_is_made_anew_and_the_training_goes_on(tmp_path):
             time.sleep(1.0)
 
     config = dataclasses.replace(SPREAD, run_dir=str(tmp_path), total_timesteps=4096)
-    with running_ray(2):
+    with running_ray(3):
         result = train(config, progress=False, after_update=kill)
     assert killed and result["timesteps"] >= 4096
     assert all(np.isfinite(result["curve"]["approx_kl"]))

@@ -38,8 +38,9 @@ from ..traps import Trap
 if find_spec("ray") is not None:
     import ray
 
+    from roadsense.training.ray_connection import running_ray
     from roadsense.training.rllib_checkpoint import read_actor, restore_algorithm
-    from roadsense.training.rllib_config import build_algorithm, running_ray
+    from roadsense.training.rllib_config import build_algorithm
     from roadsense.training.rllib_learner import ConvoyLearner, learner_of, module_of
     from roadsense.training.rllib_module import actor_tensors
     from roadsense.training.rllib_train import train
@@ -58,7 +59,7 @@ TINY = TrainConfig(
 @pytest.fixture(scope="module", autouse=True)
 def one_ray(require_ray):
     """Ray takes seconds to start: trainings use one that is there."""
-    with running_ray(2):
+    with running_ray(3):
         yield
     assert not ray.is_initialized()
 
@@ -109,7 +110,8 @@ def test_the_log_has_the_columns_of_every_training_filled(trained):
     rows = rows_of(config)
     assert [float(row["timesteps"]) for row in rows] == result["curve"]["timesteps"]
     filled = {name for name, value in rows[-1].items() if value}
-    assert set(rows[-1]) - filled == {"imitation_loss", "imitation_explained_variance"}
+    of_others = {"imitation_loss", "imitation_explained_variance", "staleness", "redone", "waited_s"}
+    assert set(rows[-1]) - filled == of_others
     assert 0.0 <= float(rows[-1]["collision_share"]) <= 1.0
     assert -400.0 < float(rows[-1]["episode_reward"]) < 0.0 < float(rows[-1]["episode_steps"]) <= 400.0
     assert all(float(row["approx_kl"]) >= 0.0 and 0.0 <= float(row["clip_fraction"]) <= 1.0 for row in rows)
