@@ -18,6 +18,8 @@ from roadsense.extras import require
 
 _POLL_S = 0.5
 _END_WAIT_S = 30.0
+_AGENT_WAIT_S = 60.0
+"""How long a cluster that has just come up may take until it can start jobs [s]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +77,22 @@ def submit(command: Sequence[str], config: SubmitConfig) -> int:
     # The verb saves its state on SIGINT. Ray would send SIGTERM, which ends it at once, and kill it 3 s later.
     ends = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(int(config.reserve_s))}
     job_id = _asked(
-        config.address, client.submit_job, entrypoint=entrypoint(command, config), entrypoint_num_cpus=config.cpus,
+        config.address, _submitted, client, entrypoint=entrypoint(command, config), entrypoint_num_cpus=config.cpus,
         runtime_env={"env_vars": ends},
     )  # fmt: skip
     print(f"roadsense: job {job_id} at {config.address}", file=sys.stderr)
     return _follow(client, job_id, config)
+
+
+def _submitted(client: Any, **job: Any) -> str:
+    end = time.monotonic() + _AGENT_WAIT_S
+    while True:
+        try:
+            return str(client.submit_job(**job))
+        except RuntimeError as error:  # which Ray raises for whatever the server answers
+            if "No available agent" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(_POLL_S)
 
 
 def follow(job_id: str, config: FollowConfig) -> int:

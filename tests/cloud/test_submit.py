@@ -181,6 +181,32 @@ def test_what_runs_on_the_cluster_is_the_supervisor_with_what_was_asked_for() ->
     assert shlex.split(told) == [*own, "pipeline", "--seed", "7", "--run-id", "a b"]
 
 
+class Young:
+    """A client of a cluster that has just come up: its first answers are that it cannot start jobs yet."""
+
+    def __init__(self, told: str) -> None:
+        self.left, self.told = 2, told
+
+    def submit_job(self, **job: object) -> str:
+        self.left -= 1
+        if self.left >= 0:
+            raise RuntimeError(f"Request failed with status code 500: {self.told}")
+        return f"job of {job['entrypoint']}"
+
+
+def test_a_cluster_that_has_just_come_up_is_waited_for_and_other_errors_are_not(monkeypatch) -> None:
+    monkeypatch.setattr(submission, "_POLL_S", 0.01)
+    young = Young("No available agent to submit job, please try again later")
+    assert submission._submitted(young, entrypoint="x") == "job of x" and young.left == -1
+    broken = Young("no space left on device")
+    with pytest.raises(RuntimeError, match="no space left"):
+        submission._submitted(broken, entrypoint="x")
+    assert broken.left == 1
+    monkeypatch.setattr(submission, "_AGENT_WAIT_S", -1.0)
+    with pytest.raises(RuntimeError, match="No available agent"):
+        submission._submitted(Young("No available agent to submit job"), entrypoint="x")
+
+
 @pytest.mark.parametrize(
     "address", ["http://127.0.0.1:8265", "http://localhost:1", "https://[::1]:1", "http://127.9.9.9"]
 )
