@@ -16,6 +16,7 @@ from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.tune.registry import register_env
 
+from roadsense.errors import RoadsenseError
 from roadsense.training.config import TrainConfig
 from roadsense.training.experience import play_arguments
 from roadsense.training.rllib_learner import ConvoyLearner
@@ -125,21 +126,32 @@ def _anywhere(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running_ray(runners: int) -> Iterator[None]:
+def running_ray(runners: int, address: str | None = None) -> Iterator[None]:
     """A Ray of this process alone, gone afterwards; one that the caller has started is used and left running.
 
     Args:
         runners: processes that a training wants.
+        address: of a cluster to join instead, ``auto`` or ``host:port``.
+
+    Raises:
+        RoadsenseError: no cluster answers there.
     """
     if ray.is_initialized():
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a training tells nobody that it runs
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # else it warns of being the newest of its kinds
-    ray.init(
-        address="local", num_cpus=runners + 1, object_store_memory=_OBJECT_STORE_BYTES, include_dashboard=False,
-        log_to_driver=False, logging_level="ERROR",
-    )  # fmt: skip
+    if address is None:
+        ray.init(
+            address="local", num_cpus=runners + 1, object_store_memory=_OBJECT_STORE_BYTES, include_dashboard=False,
+            log_to_driver=False, logging_level="ERROR",
+        )  # fmt: skip
+    else:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            told = " ".join(str(error).split())[:200].rstrip(".")
+            raise RoadsenseError(f"{address}: no Ray cluster answers there ({told}); start one.") from None
     try:
         yield
     finally:
