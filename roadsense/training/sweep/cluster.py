@@ -52,7 +52,7 @@ def run_over_ray(
         if address != OWN_RAY:
             _say_if_none_is_large_enough(cpus)
         # A process each: the engine, torch and what they draw from are a process's own, and all ends with it.
-        task = ray.remote(num_cpus=cpus, max_calls=1, max_retries=_RETRIES, scheduling_strategy="SPREAD")(_run_anywhere)
+        task = ray.remote(num_cpus=cpus, max_calls=1, max_retries=_RETRIES, scheduling_strategy="SPREAD")(run_anywhere)
 
         def begin(trial: Trial, sent: Files | None = None) -> None:
             begun = (trial.run_dir / LAST).is_file()
@@ -107,7 +107,7 @@ def _say_if_none_is_large_enough(cpus: int) -> None:
         print(f"roadsense: no machine of the cluster has {cpus} CPUs yet; trials wait for one", file=sys.stderr)
 
 
-def _run_anywhere(config: TrainConfig, mark: str, begun: bool, sent: Files | None) -> tuple[Outcome, Files] | None:
+def run_anywhere(config: TrainConfig, mark: str, begun: bool, sent: Files | None) -> tuple[Outcome, Files] | None:
     """The task: a trial and, where the sweep's folder is not seen, all its files. None: send those that are there."""
     seen = os.path.isfile(mark)
     if begun and not seen and sent is None:

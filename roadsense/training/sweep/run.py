@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError, UsageError
 from roadsense.extras import available, require
 from roadsense.files import refuse_unwritable, write_bytes, write_json, write_text
@@ -237,7 +239,7 @@ def _say(ended: Mapping[str, Any], progress: bool) -> None:
                 f"{best['collisions']} of {best['episodes']} episodes collided, "
                 f"{best['false_brakes_per_calm_km']:.2f} false brakes per calm km, reward {best['average_reward']:.2f}"
             )
-        print(f"roadsense: {ended['folder']}: {told}", file=sys.stderr)
+        tqdm.write(f"roadsense: {ended['folder']}: {told}", file=sys.stderr)  # a bar may be there
 
 
 def _finish(record: _Record, base: TrainConfig, folder: Path) -> Swept:

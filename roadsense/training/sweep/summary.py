@@ -110,7 +110,8 @@ def _over_seeds(figure: Figure, trials: Sequence[Mapping[str, Any]]) -> dict[str
         # No seed tells of a spread, and each was judged on the same episodes: so many of them say at most this.
         low, high = clopper_pearson(0, min(one["figures"]["episodes"] for one in trials))
         kind = "clopper-pearson"
-    return {"iqm": found.value, "n": found.runs, **_bounds(low, high), "interval": kind}
+    bounds = _bounds(low, high)
+    return {"iqm": found.value, "n": found.runs, **bounds, "interval": None if bounds["low"] is None else kind}
 
 
 def _against(
