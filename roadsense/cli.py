@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
@@ -219,7 +220,8 @@ def _sweep(arguments: list[str]) -> int:
     require("train")
     from roadsense.training.sweep.run import sweep
 
-    done = sweep(config, base)
+    with contextlib.redirect_stdout(sys.stderr):  # Ray tells there of processes that were lost
+        done = sweep(config, base)
     print(done.table)
     for said in done.failed:
         print(f"roadsense: {said}", file=sys.stderr)

@@ -10,6 +10,8 @@ from roadsense.training.sweep.grid import BASE, label
 from roadsense.training.sweep.summary import FIGURES, FINISHED
 
 _POINT, _BASE, _SEEDS = "#1f4e79", "#d9741a", "#9aa5b1"
+_BELOW = 0.22
+"""Of an interval stand the dots of its seeds, which it would hide [lines]."""
 
 
 def plot(summary: Sequence[Mapping[str, Any]], trials: Sequence[Mapping[str, Any]]) -> bytes:
@@ -33,7 +35,7 @@ def plot(summary: Sequence[Mapping[str, Any]], trials: Sequence[Mapping[str, Any
         for line, one in enumerate(summary):
             seeds = [shown.scale * trial["figures"][shown.key] for trial in trials
                      if trial["point"] == one["point"] and trial["status"] == FINISHED]  # fmt: skip
-            axis.plot(seeds, [line] * len(seeds), "o", color=_SEEDS, markersize=4, alpha=0.8)
+            axis.plot(seeds, [line + _BELOW] * len(seeds), "o", color=_SEEDS, markersize=4, alpha=0.8)
             found = one["figures"][shown.key]
             if found["iqm"] is None:
                 continue

@@ -222,11 +222,12 @@ def _run(
     from roadsense.training.sweep.cluster import run_over_ray
 
     cpus = config.cpus_per_trial or max(trial.config.torch_threads for trial in trials)
-    with progress_bar(len(trials), "trial", visible=progress, desc="sweep") as bar:
+    shown = progress and sys.stderr.isatty()  # a log has a line for each trial anyway
+    with progress_bar(len(trials), "trial", visible=shown, desc="sweep") as bar:
         for ended in run_over_ray(
             trials, config.run_dir, address=config.ray_address, cpus=cpus, at_once=config.at_once
         ):
-            bar.update()
+            bar.update(ended[1].status != "stopped")
             yield ended
 
 

@@ -41,9 +41,10 @@ def test_points_stand_one_by_one_beside_combinations_or_alone(tmp_path):
 
 
 def test_names_are_those_of_folders_however_long_what_they_say(tmp_path):
-    text = "further_radios: [['lossy:0.3,4.6'], ['lossy:0.3/4.6']]\nphi_widths: [[100, 100, 100, 100, 100, 100, 100]]\n"
-    names = [point.name for point in points_of(tmp_path, text)]
-    assert len({*names}) == 3
+    alike = "further_radios: [['lossy:0.3,4.6'], ['lossy:0.3/4.6']]\n"
+    long = "phi_widths: [[100, 100, 100, 100, 100, 100, 100]]\n"
+    names = [point.name for text in (alike, alike + long) for point in points_of(tmp_path, text)[1:]]
+    assert len({*names}) == 4
     for name in names:
         assert len(name) <= 60 and not {*name} - {*"abcdefghijklmnopqrstuvwxyz0123456789._-"}, name
 

@@ -16,9 +16,11 @@ from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError
 from roadsense.policies.runtime import Policy
 from roadsense.training import sb3
 from roadsense.training.checkpoints import LAST, read_facts
+from roadsense.training.experience import input_digests
+from roadsense.training.sweep.grid import read_grid
 from roadsense.training.sweep.options import SweepConfig
 from roadsense.training.sweep.run import sweep
-from roadsense.training.sweep.trial import pack, unpack
+from roadsense.training.sweep.trial import pack, trial_of, unpack
 
 from .trainings import TINY, flags, record, result, write_grid
 
@@ -232,3 +234,21 @@ def test_what_is_unpacked_can_be_gone_on_with_at_any_moment(tmp_path, monkeypatc
     names = ["training.json", LAST, "checkpoints/best.zip", "checkpoints/experience-0.npz", "signature.json"]
     unpack(dict.fromkeys(names, b""), tmp_path)
     assert order[-2:] == ["last.zip", "training.json"]
+
+
+def test_a_training_with_other_inputs_than_were_asked_for_is_no_result(two_by_two):
+    folder, grid, _ = two_by_two
+    point = read_grid(grid, TINY)[0]
+    trial = trial_of(point, 0, folder, input_digests(point.config))
+    assert trial.result() == result(folder / "base-seed0")
+    other = dataclasses.replace(trial, inputs={**trial.inputs, "radio_digest": "0" * 64})
+    with pytest.raises(InputMismatchError, match="was begun on another dataset or radio"):
+        other.result()
+
+
+def test_a_point_that_changes_nothing_is_named(tmp_path):
+    swept = swept_into(tmp_path / "swept", seeds=1, grid=write_grid(tmp_path, "reminders: [7]\n"))
+    assert swept.document["without_effect"] == ["reminders-7"]
+    assert (
+        swept.table.splitlines()[-1] == "reminders 7: has the base's weights with every seed, for it changes nothing."
+    )
