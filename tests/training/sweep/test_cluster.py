@@ -36,7 +36,9 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def cluster(require_ray):
     """Two machines of one CPU each, whose processes work in the folder that tests start in."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 2**27})
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 2**27}
+    made = Cluster(initialize_head=True, head_node_args=head)
     made.add_node(num_cpus=1, object_store_memory=2**27)
     yield made
     made.shutdown()
