@@ -25,7 +25,7 @@ from roadsense.errors import (
     nearest,
 )
 from roadsense.extras import available, missing, require
-from roadsense.options import parse, subset
+from roadsense.options import parse, parted, subset
 
 
 def _generate(arguments: list[str]) -> None:
@@ -202,6 +202,30 @@ def _resume(run: str, others: list[str]) -> None:
     print(run)
 
 
+def _sweep(arguments: list[str]) -> int:
+    """Trains over seeds and a grid of configurations, on all CPUs that there are, and compares them in one table."""
+    from roadsense.training.config import TrainConfig, read_train_config
+    from roadsense.training.sweep.options import SweepConfig
+
+    own, others = parted(SweepConfig, arguments)
+    about = (
+        f"{_sweep.__doc__} Every option of `roadsense train` can be given as well: with it, what the trainings have in "
+        "common. The same command goes on with a sweep that was stopped."
+    )
+    config = parse(SweepConfig, "sweep", [*own, *({"-h", "--help"} & {*others})], description=about)
+    preset, rest = _taken("--config", others, "standard")
+    base = parse(TrainConfig, "sweep", rest, default=read_train_config(preset))
+    require("train")
+    from roadsense.training.sweep.run import sweep
+
+    with contextlib.redirect_stdout(sys.stderr):  # Ray tells there of processes that were lost
+        done = sweep(config, base)
+    print(done.table)
+    for said in done.failed:
+        print(f"roadsense: {said}", file=sys.stderr)
+    return EXIT_ERROR if done.failed else EXIT_OK
+
+
 def _export(arguments: list[str]) -> int:
     """Writes a run's policy in other formats, each proven equal to the network, or not kept."""
     require("train", "onnx")
@@ -323,8 +347,9 @@ def _job(arguments: list[str]) -> int | None:
 
 
 VERBS: dict[str, Callable[[list[str]], int | None]] = {
-    "generate": _generate, "check": _check, "train": _train, "evaluate": _evaluate, "replay": _replay, "gate": _gate,
-    "report": _report, "export": _export, "pipeline": _pipeline, "calibrate": _calibrate, "store": _store, "job": _job,
+    "generate": _generate, "check": _check, "train": _train, "sweep": _sweep, "evaluate": _evaluate, "replay": _replay,
+    "gate": _gate, "report": _report, "export": _export, "pipeline": _pipeline, "calibrate": _calibrate,
+    "store": _store, "job": _job,
 }  # fmt: skip
 """Each verb parses its own arguments, imports what it needs only then, and may return an exit code."""
 

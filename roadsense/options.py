@@ -68,6 +68,26 @@ def _flags(options: Any, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{field.name}".replace("_", "-")
 
 
+def parted(options: Any, arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments that are flags of ``options``, with their values, wherever they stand; and all others."""
+    fields = {one.name: one for one in dataclasses.fields(options)}
+    own: list[str] = []
+    others: list[str] = []
+    left = list(arguments)
+    while left:
+        word = left.pop(0)
+        name, equals, _ = word.partition("=")
+        field = fields.get(name.removeprefix("--").replace("-", "_")) if name.startswith("--") else None
+        if field is None:
+            others.append(word)
+            continue
+        own.append(word)
+        if not equals and field.type != "bool":
+            own += left[:1]
+            del left[:1]
+    return own, others
+
+
 def part_of(verb: str, parts: dict[str, Callable[[list[str]], int | None]], arguments: list[str]) -> int | None:
     """Runs one of the parts that a verb consists of."""
     asked = arguments[0] if arguments else ""

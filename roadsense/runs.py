@@ -174,8 +174,11 @@ class RunFolder:
             )
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, flag: str = "--run-id") -> Iterator[None]:
         """Keeps other processes out of the run while it is worked on.
+
+        Args:
+            flag: by which another run would be named.
 
         Raises:
             RoadsenseError: another process is at work in it.
@@ -188,7 +191,7 @@ class RunFolder:
                     raise BlockingIOError
             except BlockingIOError:
                 raise RoadsenseError(
-                    f"{self.path}: another process is at work in this run; wait for it or name another --run-id."
+                    f"{self.path}: another process is at work in this run; wait for it or name another {flag}."
                 ) from None
             try:
                 yield

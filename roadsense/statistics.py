@@ -112,12 +112,13 @@ def _expanded_tail(count: int, confidence: float) -> float:
     return float(norm.cdf(-np.sqrt(count / (count - 1)) * t.ppf(0.5 + 0.5 * confidence, count - 1)))
 
 
-def resampled(count: int, *strata: int) -> NDArray[np.int64]:
+def resampled(count: int, *strata: int, stream: int = 0) -> NDArray[np.int64]:
     """Indices of ``count`` items drawn with replacement, [2000, count, *strata], of every stratum on its own.
 
-    Seeded by a constant, so that the same data give the same interval.
+    Seeded by constants, so that the same data give the same interval; groups that are independent of each other take
+    different streams.
     """
-    draw = np.random.Generator(np.random.Philox(key=0x5EED))
+    draw = np.random.Generator(np.random.Philox(key=[0x5EED, stream]))
     return draw.integers(count, size=(RESAMPLES, count, *strata))
 
 

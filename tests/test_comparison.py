@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from roadsense.comparison import interquartile_mean, iqm_over_runs, mcnemar, paired_bootstrap
+from roadsense.comparison import (
+    interquartile_mean,
+    iqm_difference,
+    iqm_over_runs,
+    mcnemar,
+    paired_bootstrap,
+    probability_of_improvement,
+)
 
 
 def pairs(both, first, second, neither):
@@ -166,3 +173,54 @@ def test_scores_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="a score is NaN"):
         iqm_over_runs([[1.0], [math.nan]])
     assert math.isnan(iqm_over_runs([[1.0, 2.0]]).low)  # one run has no spread
+
+
+def test_the_difference_of_interquartile_means_is_scipys_for_one_task():
+    rng = np.random.default_rng(5)
+    first, second = rng.normal(1.0, 1.0, 9), rng.normal(0.0, 2.0, 14)
+    found = iqm_difference(first[:, None], second[:, None])
+    reference = stats.bootstrap(
+        (first, second), lambda x, y, axis: stats.trim_mean(x, 0.25, axis=axis) - stats.trim_mean(y, 0.25, axis=axis),
+        n_resamples=20_000, method="percentile", rng=np.random.default_rng(7), vectorized=True,
+    ).confidence_interval  # fmt: skip
+    assert found.value == pytest.approx(stats.trim_mean(first, 0.25) - stats.trim_mean(second, 0.25))
+    assert (found.low, found.high) == (pytest.approx(reference.low, abs=0.15), pytest.approx(reference.high, abs=0.15))
+    assert (found.runs, found.against) == (9, 14)
+
+
+def test_equal_scores_are_redrawn_independently():
+    # were both drawn alike, equal recipes would differ by nothing in every sample
+    scores = np.arange(6.0)[:, None]
+    found = iqm_difference(scores, scores)
+    assert found.value == 0.0 and found.low < -1.0 and found.high > 1.0
+    better = probability_of_improvement(scores, scores)
+    assert better.value == 0.5 and better.low < 0.3 and better.high > 0.7
+
+
+def test_the_probability_of_improvement_is_mann_whitneys():
+    rng = np.random.default_rng(6)
+    first, second = rng.integers(0, 6, 7).astype(float), rng.integers(0, 6, 5).astype(float)  # with ties
+    found = probability_of_improvement(first[:, None], second[:, None])
+    assert found.value == pytest.approx(stats.mannwhitneyu(first, second).statistic / 35)
+    # over two tasks it is the mean, and runs are compared within their task only
+    two = probability_of_improvement([[1.0, 10.0], [2.0, 11.0]], [[0.0, 20.0], [0.5, 30.0], [1.5, 10.5]])
+    assert two.value == pytest.approx((5 / 6 + 1 / 6) / 2)
+    assert probability_of_improvement([[2.0], [3.0]], [[0.0], [1.0]]).value == 1.0
+
+
+def test_intervals_of_the_difference_cover_about_as_often_as_those_of_one_mean():
+    rng, covered = np.random.default_rng(8), 0
+    for _ in range(300):
+        found = iqm_difference(rng.standard_t(3, (5, 1)), rng.standard_t(3, (5, 1)))
+        covered += found.low <= 0.0 <= found.high
+    print(f"5 against 5 runs: {covered / 300:.3f} covered")
+    assert 0.86 < covered / 300 < 0.97
+
+
+def test_runs_that_cannot_be_compared_are_refused_and_single_ones_have_no_interval():
+    with pytest.raises(ValueError, match="scores are of 1 and 2 tasks"):
+        iqm_difference([[1.0]], [[1.0, 2.0]])
+    with pytest.raises(ValueError, match="a score is NaN"):
+        probability_of_improvement([[1.0]], [[math.nan]])
+    single = iqm_difference([[1.0]], [[2.0], [4.0]])
+    assert single.value == -2.0 and math.isnan(single.low) and math.isnan(single.high)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import tyro
 
 from roadsense.errors import UsageError, nearest
-from roadsense.options import parse, part_of, subset
+from roadsense.options import parse, part_of, parted, subset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,24 +124,13 @@ def _own_and_command(
     Raises:
         UsageError: the command begins with no verb that can be run.
     """
-    own: list[str] = []
-    command: list[str] = []
-    left = list(arguments)
-    if "--" in left:
-        place = left.index("--")
-        own, command, left = left[:place], left[place + 1 :], []
-    fields = {one.name: one for one in dataclasses.fields(options)}
-    while left:
-        word = left.pop(0)
-        name, equals, _ = word.partition("=")
-        field = fields.get(name.removeprefix("--").replace("-", "_")) if name.startswith("--") else None
-        if field is None and not (word in ("-h", "--help") and not command):
-            command.append(word)
-            continue
-        own.append(word)
-        if field is not None and not equals and field.type != "bool":
-            own += left[:1]
-            del left[:1]
+    if "--" in arguments:
+        place = arguments.index("--")
+        own, command = arguments[:place], arguments[place + 1 :]
+    else:
+        own, command = parted(options, arguments)
+        while command and command[0] in ("-h", "--help"):
+            own.append(command.pop(0))
     if not {"-h", "--help"} & {*own} and (not command or command[0] not in verbs):
         asked = command[0] if command else ""
         raise UsageError(f"{verb} needs a verb to run, not {asked!r}; {nearest(asked, verbs)}")

@@ -340,3 +340,17 @@ def _validated(values: Mapping[str, Any]) -> TrainConfig:
         return _ADAPTER.validate_python(dict(values))
     except ValidationError as error:
         raise UsageError(f"{explain(error, TrainConfig)}.") from None
+
+
+def overridden(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """A configuration with the given values put over it.
+
+    Args:
+        config: the one below.
+        values: field → value; None is a value like any other.
+
+    Raises:
+        UsageError: a field is unknown, or a value impossible.
+    """
+    _checked(values, "training options", UsageError)
+    return _validated({**config.document(), **values})

@@ -11,9 +11,10 @@ from roadsense.evaluation.report_figures import read_bucket
 from roadsense.evaluation.report_run import SuiteResult
 from roadsense.evaluation.report_text import counted
 from roadsense.export.card.evidence import METRICS_NAME, Evidence, reading
-from roadsense.export.card.text import bullets, code, figure, paragraph, ratio, section, share, table, times
+from roadsense.export.card.text import bullets, code, figure, paragraph, ratio, section, share, times
 from roadsense.export.card.training import most_peers, span
 from roadsense.manifest import MANIFEST_NAME
+from roadsense.markdown import table
 from roadsense.statistics import clopper_pearson
 
 BESIDE = {

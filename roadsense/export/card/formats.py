@@ -7,9 +7,10 @@ from typing import Any
 
 from roadsense.evaluation.report_text import counted
 from roadsense.export.card.evidence import Evidence, FormatState, reading
-from roadsense.export.card.text import block, bullets, code, figure, interval, paragraph, plain, section, table
+from roadsense.export.card.text import block, bullets, code, figure, interval, paragraph, plain, section
 from roadsense.export.formats import PARITY_NAME
 from roadsense.export.latency import LATENCY_NAME
+from roadsense.markdown import table
 from roadsense.policies.c_source import HEADER_NAME, SOURCE_NAME
 from roadsense.policies.signature import WEIGHTS_NAME, Signature
 

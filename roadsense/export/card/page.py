@@ -17,10 +17,11 @@ from roadsense.export.card.evidence import TRAINING_NAME, Evidence, Judgement, r
 from roadsense.export.card.figures import did, limits
 from roadsense.export.card.formats import formats, loading
 from roadsense.export.card.policy import action, inputs, purpose
-from roadsense.export.card.text import bare, bullets, code, paragraph, plain, section, table
+from roadsense.export.card.text import bare, bullets, code, paragraph, plain, section
 from roadsense.export.card.training import most_peers, saw
 from roadsense.files import write_text
 from roadsense.manifest import MANIFEST_NAME
+from roadsense.markdown import table
 from roadsense.runs import CARD, CHECKSUMS, METADATA, RunFolder
 
 SCHEMA_VERSION = 1

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from roadsense.convoy.control import HOLD_BELOW_MPS
-from roadsense.export.card.text import bare, bullets, code, figure, paragraph, plain, section, table
+from roadsense.export.card.text import bare, bullets, code, figure, paragraph, plain, section
+from roadsense.markdown import table
 from roadsense.policies.signature import Signature
 from roadsense.traffic.base import STEP_S
 

@@ -71,17 +71,6 @@ def bullets(items: Sequence[str]) -> str:
     return "\n".join(paragraph(item, first="- ", rest="  ") for item in items)
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table whose columns are padded; cells are Markdown."""
-    lines = [tuple(map(str, row)) for row in (heads, *rows)]
-    widths = [max(3, *(len(row[column]) for row in lines)) for column in range(len(heads))]
-    told = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in lines
-    ]
-    told.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(told)
-
-
 def block(language: str, text: str) -> str:
     """Code to copy."""
     return f"```{language}\n{textwrap.dedent(text).strip()}\n```"

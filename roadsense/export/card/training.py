@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from roadsense.export.card.evidence import TRAINING_NAME, Evidence, reading
-from roadsense.export.card.text import code, figure, paragraph, plain, section, table
+from roadsense.export.card.text import code, figure, paragraph, plain, section
 from roadsense.manifest import MANIFEST_NAME, SPLITS
+from roadsense.markdown import table
 
 
 def saw(evidence: Evidence) -> str:
