@@ -253,9 +253,7 @@ def _finish(record: _Record, base: TrainConfig, folder: Path) -> Swept:
     shown = table(summary, varied, episodes)
     for point in record.points:
         if point["name"] in without_effect:
-            shown += (
-                f"\n{label(point['overrides'])}: has the base's weights with every seed, for it changes nothing there."
-            )
+            shown += f"\n{label(point['overrides'])}: has the base's weights with every seed, for it changes nothing."
     write_bytes(folder / PLOT, plot(summary, trials))
     write_text(folder / TABLE, shown + "\n")
     written = record.write(

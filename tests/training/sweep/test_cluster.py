@@ -89,6 +89,7 @@ def test_machines_that_do_not_see_the_folder_hand_its_files_back(cluster, tmp_pa
     assert not (Path.cwd() / "base-seed0").exists()
 
 
+@pytest.mark.proof
 def test_a_trial_that_is_stopped_and_loses_its_process_ends_as_if_it_had_not(cluster, tmp_path):
     longer = dataclasses.replace(TINY, total_timesteps=5120)
     run = tmp_path / "swept" / "base-seed0"
