@@ -16,6 +16,7 @@ from roadsense.convoy.world import Control
 from roadsense.errors import InputMismatchError, ParamsError, RoadsenseError, UsageError, explain, nearest
 from roadsense.policies.signature import Widths
 from roadsense.traffic.engines import ENGINES
+from roadsense.training.ray_connection import check_address
 
 ALGORITHMS = ("ppo", "recurrent-ppo", "dagger", "dagger+ppo", "rllib-ppo")
 WITH_WORKERS = ("ppo", "dagger", "dagger+ppo")
@@ -155,6 +156,9 @@ class TrainConfig:
     fragment_limit_s: float = 60.0
     """A worker that takes longer for its ``n_steps`` counts as hung, and another one drives them again [s]."""
 
+    worker_start_limit_s: float = 180.0
+    """If no worker came up in that time, training ends with an error [s]; a cluster that grows first takes longer."""
+
     def __post_init__(self) -> None:
         _known("algorithm", self.algorithm, ALGORITHMS)
         _known("engine", self.engine, [engine for engine in ENGINES if engine != "traci"])
@@ -207,7 +211,10 @@ class TrainConfig:
         _require("workers", self.workers, whole, f"0 or a divisor of n_envs, which is {self.n_envs}")
         known = self.workers == 0 or self.algorithm in WITH_WORKERS
         _require("workers", self.workers, known, f"0 for {self.algorithm}; {', '.join(WITH_WORKERS)} can have them")
-        _require("fragment_limit_s", self.fragment_limit_s, self.fragment_limit_s > 0.0, "above 0")
+        for name in ("fragment_limit_s", "worker_start_limit_s"):
+            _require(name, getattr(self, name), getattr(self, name) > 0.0, "above 0")
+        if self.ray_address is not None:
+            check_address(self.ray_address)
         _require("ray_address", self.ray_address, self.ray_address is None or self.workers > 0, "none without workers")
         reinforced = self.workers > 0 and self.dagger_steps < self.total_timesteps
         _require("asynchronous", self.asynchronous, not self.asynchronous or reinforced, "off without workers of PPO")
@@ -261,7 +268,7 @@ class TrainConfig:
 
 def decisive(document: Mapping[str, Any]) -> dict[str, Any]:
     """What of a configuration's document changes the weights that come of it: not where it was trained, or by whom."""
-    beside = ("run_dir", "ray_address", "fragment_limit_s")
+    beside = ("run_dir", "ray_address", "fragment_limit_s", "worker_start_limit_s")
     found = {key: value for key, value in document.items() if key not in beside}
     return {**found, "workers": bool(found["workers"])} if "workers" in found else found
 

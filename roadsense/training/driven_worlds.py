@@ -6,8 +6,9 @@ the episodes there again; so any worker can do what another one was lost with, t
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,15 +55,24 @@ class DrivenWorlds:
         away = ~self.at.stand_as(episodes)
         if not away.any():
             return 0
-        self.at = self.at._replace(played=np.full_like(self.at.played, -1))  # nowhere, should this fail half-way
         try:
-            totals = drive_again(self.player, episodes, away)
+            with self._driving():
+                totals = drive_again(self.player, episodes, away)
         except DrivenOtherwiseError as error:
             told = "install the same versions on all machines, of one kind"
             raise DrivenOtherwiseError(f"{str(error).rstrip('.')}; {told}.") from None
         self._totals[away] = totals[away]
         self.at = episodes
         return int(episodes.steps[away].sum())
+
+    @contextlib.contextmanager
+    def _driving(self) -> Iterator[None]:
+        """Worlds that are left half-way stand nowhere."""
+        try:
+            yield
+        except BaseException:
+            self.at, self._ended = self.at._replace(played=np.full_like(self.at.played, -1)), []
+            raise
 
     def look(self, episodes: Episodes) -> Observation:
         """What is observed there."""
@@ -77,11 +87,12 @@ class DrivenWorlds:
         shape = (num_steps, worlds.num_worlds)
         seen = _room(worlds.observation, num_steps)
         raw, applied, rewards = np.zeros(shape, np.float32), np.zeros(shape), np.zeros(shape)
-        for step in range(num_steps):
-            seen.ego[step], seen.peers[step], seen.peer_mask[step] = worlds.observation
-            means = policy.means(worlds.observation)
-            explore(means, worlds.records, weights.std, low, high, raw[step], applied[step])
-            rewards[step], _ = self._move(step, applied[step])
+        with self._driving():
+            for step in range(num_steps):
+                seen.ego[step], seen.peers[step], seen.peer_mask[step] = worlds.observation
+                means = policy.means(worlds.observation)
+                explore(means, worlds.records, weights.std, low, high, raw[step], applied[step])
+                rewards[step], _ = self._move(step, applied[step])
         last = Observation._make(array.copy() for array in worlds.observation)
         ends = self._arrive(applied)
         return Fragment(weights.version, seen, last, raw, applied, rewards, ends, time.perf_counter() - began, repeated)
@@ -97,14 +108,15 @@ class DrivenWorlds:
         seen = _room(worlds.observation, num_steps)
         told, decided, applied = (np.zeros((num_steps, worlds.num_worlds)) for _ in range(3))
         fresh = np.ones(worlds.num_worlds, np.bool_)
-        for step in range(num_steps):
-            if fresh.any():
-                teacher.reset(fresh, np.array(self.player.seeds, np.uint64))
-            seen.ego[step], seen.peers[step], seen.peer_mask[step] = worlds.observation
-            told[step] = teacher.act_many(worlds.observation, truth)
-            decided[step] = student.act_many(worlds.observation)
-            applied[step] = np.where(driven, decided[step], told[step])
-            _, fresh = self._move(step, applied[step])
+        with self._driving():
+            for step in range(num_steps):
+                if fresh.any():
+                    teacher.reset(fresh, np.array(self.player.seeds, np.uint64))
+                seen.ego[step], seen.peers[step], seen.peer_mask[step] = worlds.observation
+                told[step] = teacher.act_many(worlds.observation, truth)
+                decided[step] = student.act_many(worlds.observation)
+                applied[step] = np.where(driven, decided[step], told[step])
+                _, fresh = self._move(step, applied[step])
         ends = self._arrive(applied)
         return Lesson(seen, told, decided, ends, time.perf_counter() - began, repeated)
 

@@ -19,7 +19,8 @@ from roadsense.training.driven_worlds import Worker
 from roadsense.training.ray_connection import running_ray
 
 MOST_ATTEMPTS = 5
-"""So many workers in turn may be lost with the same job, or before they are up; then it is the job's fault."""
+"""So many workers in turn may be lost with the same job, then it is the job's fault; or in one place before they are
+up, then the place stays empty."""
 _LOOK_AGAIN_S = 1.0
 
 FAULTS = ("died", "hung", "failed")
@@ -52,7 +53,7 @@ class _Slot:
     """A worker's place: the process in it may be replaced."""
 
     def __init__(self, number: int) -> None:
-        self.number, self.starts = number, 0
+        self.number, self.lost_starts = number, 0
         self.actor: Any = None
         self.call: Any = None
         """What it is asked for, None while idle."""
@@ -118,8 +119,8 @@ class RayWorkers:
             raise
 
     def wait_for_all(self) -> None:
-        """Returns once every worker is up, which jobs do not wait for."""
-        while not all(slot.is_up for slot in self._slots):
+        """Returns once every worker is up that can come up, which jobs do not wait for."""
+        while not all(slot.is_up or slot.call is None for slot in self._slots):
             self._turn()
 
     def share(self, value: Any) -> Any:
@@ -198,6 +199,8 @@ class RayWorkers:
             if job is not None and job not in self._jobs:
                 return  # forgotten
             if isinstance(error.cause, RoadsenseError):
+                if job is None and self._others_up(slot):
+                    return self._lose(slot, "failed", str(error.cause))
                 raise error.cause from None
             raise
         except RayError as error:
@@ -212,41 +215,48 @@ class RayWorkers:
         for what, (name, expected) in self._expected.items():
             if told[name] != expected:
                 raise InputMismatchError(f"a Ray worker has {what}; give all machines of the cluster the same.")
-        slot.is_up, slot.starts = True, 0
+        slot.is_up, slot.lost_starts = True, 0
 
     # ---------------------------------------------------------------- who is lost
 
     def _overdue(self, slot: _Slot) -> None:
         if slot.job is not None:
             return self._lose(slot, "hung", f"no answer for {self.config.job_limit_s:g} s")
-        if not any(other.is_up for other in self._slots):
+        if not self._others_up(slot):
             raise RoadsenseError(
                 f"no Ray worker came up within {self.config.start_limit_s:g} s; each needs a free CPU, so lower "
-                "workers, or look what keeps the cluster busy with `ray status`."
+                "workers, look what keeps the cluster busy with `ray status`, or give a cluster that grows more time "
+                "by worker_start_limit_s."
             )
         self._fill(slot)  # the cluster may have shrunk for good; the others go on meanwhile
+
+    def _others_up(self, slot: _Slot) -> bool:
+        return any(other.is_up for other in self._slots if other is not slot)
 
     def _lose(self, slot: _Slot, how: str, why: str) -> None:
         """Has the job of a worker done elsewhere, and another worker come up in its place."""
         job = slot.job
-        lost = slot.starts
-        if job is not None:
-            self.faults[how] += 1
-            job.taken, job.attempts = False, job.attempts + 1
-            lost = job.attempts
-        if lost >= MOST_ATTEMPTS:
-            raise TrafficError(f"{lost} Ray workers in turn were lost with the same work, the last one for: {why}")
+        if job is None:
+            slot.lost_starts += 1
+            if slot.lost_starts < MOST_ATTEMPTS:
+                return self._fill(slot)
+            if not self._others_up(slot):
+                raise RoadsenseError(f"{slot.lost_starts} Ray workers in turn did not come up, the last one for: {why}")
+            return self._end(slot)
+        self.faults[how] += 1
+        job.taken, job.attempts = False, job.attempts + 1
+        if job.attempts >= MOST_ATTEMPTS:
+            told = f"{job.attempts} Ray workers in turn were lost with the same work, the last one for: {why}"
+            raise TrafficError(told)
         self._fill(slot)
 
     def _fill(self, slot: _Slot) -> None:
         self._end(slot)
-        slot.starts += 1
-        slot.is_up, slot.done = False, set()
-        slot.actor, slot.job, slot.since_s = self._kind.remote(), None, time.monotonic()
+        slot.actor, slot.since_s = self._kind.remote(), time.monotonic()
         slot.call = slot.actor.open.remote(*self._opened)
 
     def _end(self, slot: _Slot) -> None:
         if slot.actor is not None:
             with contextlib.suppress(self._ray.exceptions.RayError):
                 self._ray.kill(slot.actor)  # its machine sees to it that even a stopped process goes
-            slot.actor = None
+        slot.actor, slot.call, slot.job, slot.is_up, slot.done = None, None, None, False, set()

@@ -192,7 +192,10 @@ def open_remote(config: TrainConfig, dataset_digest: str | None, scale: RewardSc
         InputMismatchError: a worker has other code, scenarios or radio parameters.
     """
     arguments = _anywhere(play_arguments(config, "train"))
-    asked = WorkersConfig(count=config.workers, address=config.ray_address, job_limit_s=config.fragment_limit_s)
+    asked = WorkersConfig(
+        count=config.workers, address=config.ray_address, job_limit_s=config.fragment_limit_s,
+        start_limit_s=config.worker_start_limit_s,
+    )  # fmt: skip
     radios = [read_params(radio).digest for radio in arguments["radio"]]
     workers = RayWorkers(asked, config.n_envs // config.workers, arguments, dataset_digest, radios)
     return RemoteVecEnv(workers, config.n_envs, arguments, scale)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
-from roadsense.errors import StoppedError, UsageError
+from roadsense.errors import RoadsenseError, StoppedError, UsageError
 from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME
 from roadsense.progress import progress_bar
 from roadsense.runs import made_with
@@ -29,7 +29,7 @@ from roadsense.training.experience import (
 from roadsense.training.folder import MODEL_NAME, RESULT_NAME, earlier_state
 from roadsense.training.initial import initial_weights, put_initial
 from roadsense.training.log import LOG_NAME, TENSORBOARD_DIR, UpdateLog, open_logger
-from roadsense.training.model import build_model, refuse_not_finite
+from roadsense.training.model import DivergedError, build_model, refuse_not_finite
 from roadsense.training.remote import RemoteVecEnv, open_remote
 from roadsense.training.reward_scale import RewardScale
 from roadsense.training.under_way import Training
@@ -205,6 +205,10 @@ def train(
                 f"{run_dir}: training stopped at step {model.num_timesteps} of {config.total_timesteps}; {LAST} holds "
                 "it, and the same command continues."
             ) from None
+        except RoadsenseError as error:  # as where what drives the worlds is lost for good
+            if not isinstance(error, DivergedError):
+                training.keep_boundary()
+            raise
         finally:
             model.logger.close()
         return training.finish()

@@ -100,6 +100,11 @@ class Training:
         if not (self.run_dir / LAST).is_file():
             self._write_last(self.boundary)
 
+    def keep_boundary(self) -> None:
+        """Writes the last boundary, if there was one; what was begun after it is done again."""
+        if self.boundary is not None:
+            self._write_last(self.boundary)
+
     def save_last(self) -> None:
         self._write_last(pack_checkpoint(self.model, self.facts(), self.arrays()))
 
@@ -181,8 +186,7 @@ class Training:
             Whether there was one.
         """
         last = self.run_dir / LAST
-        if self.boundary is not None:
-            self._write_last(self.boundary)
+        self.keep_boundary()
         if not last.is_file():
             return False
         facts = read_facts(last)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from roadsense.convoy.player import Player
-from roadsense.errors import InputMismatchError
+from roadsense.errors import InputMismatchError, TrafficError
 from roadsense.training.driven_worlds import DrivenWorlds
 from roadsense.training.episodes import Episodes
 from roadsense.training.fragments import Ends
@@ -153,3 +153,23 @@ def test_a_worker_needs_no_torch_and_no_ray():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_worlds_that_were_left_half_way_are_driven_there_again(opened, monkeypatch):
+    weights, worlds, stand = some_weights(), opened(WORLDS), first_episodes(WORLDS)
+    expected = opened(WORLDS).explore(weights, stand, STEPS)
+    worlds.go_to(stand)
+    step, left = worlds.worlds.step, [70]
+
+    def break_off(actions):
+        left[0] -= 1
+        if left[0] < 0:
+            raise TrafficError("a traffic worker ended by itself.")
+        return step(actions)
+
+    monkeypatch.setattr(worlds.worlds, "step", break_off)
+    with pytest.raises(TrafficError):
+        worlds.explore(weights, stand, STEPS)
+    monkeypatch.undo()
+    assert not worlds.at.stand_as(stand).any()
+    assert equal(worlds.explore(weights, stand, STEPS), expected)

@@ -18,8 +18,9 @@ import pytest
 from roadsense.convoy.player import Player
 from roadsense.errors import RoadsenseError, TrafficError
 from roadsense.training import ray_workers
+from roadsense.training.checkpoints import LAST, read_facts
 from roadsense.training.config import TrainConfig
-from roadsense.training.driven_worlds import DrivenWorlds
+from roadsense.training.driven_worlds import DrivenWorlds, Worker
 from roadsense.training.ray_workers import RayWorkers, WorkersConfig
 from roadsense.training.remote import RemoteVecEnv
 from roadsense.training.sb3 import train
@@ -202,6 +203,62 @@ def test_a_failing_engine_costs_its_worker_and_the_same_work_over_and_over_the_t
             env.gather()
     finally:
         env.close()
+
+
+class Unlucky(Worker):
+    """Comes up in one place alone."""
+
+    def open(self, num_worlds, arguments):
+        arguments = dict(arguments)
+        try:
+            Path(arguments.pop("taken")).touch(exist_ok=False)
+        except FileExistsError:
+            time.sleep(5.0)  # until the other one is up
+            raise RoadsenseError("no dataset here.") from None
+        return super().open(num_worlds, arguments)
+
+
+@pytest.mark.proof
+def test_a_place_where_no_worker_comes_up_stays_empty_and_the_others_do_its_work(
+    cluster, undisturbed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ray_workers, "MOST_ATTEMPTS", 2)
+    workers = RayWorkers(CONFIG, WORLDS // 2, {**ARGUMENTS, "taken": str(tmp_path / "taken")}, kind=Unlucky)
+    env = RemoteVecEnv(workers, WORLDS, ARGUMENTS)
+    try:
+        workers.wait_for_all()
+        assert sorted(slot.is_up for slot in workers._slots) == [False, True] and workers.faults == NOTHING
+        begin(env)
+        env.launch(some_weights(), STEPS)
+        assert equal(env.gather(), undisturbed[0]) and workers.faults == NOTHING
+    finally:
+        env.close()
+    with pytest.raises(RoadsenseError, match=r"^no dataset here\.$"):  # nobody is up who could do its work
+        RayWorkers(CONFIG, WORLDS // 2, {**ARGUMENTS, "taken": str(tmp_path / "taken")}, kind=Unlucky)
+
+
+@pytest.mark.proof
+def test_a_training_whose_workers_are_lost_for_good_keeps_its_last_boundary(cluster, tmp_path, monkeypatch):
+    config = TrainConfig(
+        engine="native", seed=3, log_std_start=-1.0, total_timesteps=4 * 512, n_envs=WORLDS, n_steps=128,
+        batch_size=128,
+        n_epochs=2, eval_every=10**6, eval_episodes=2, checkpoint_every=10**6, tensorboard=False, workers=2,
+        run_dir=str(tmp_path / "lost"),
+    )  # fmt: skip
+
+    def lose(model):
+        if model.num_timesteps == 2 * 512:
+            monkeypatch.setattr(ray_workers, "MOST_ATTEMPTS", 1)
+            for number in range(2):
+                spoil(model.env, number)
+
+    with pytest.raises(TrafficError, match="lost with the same work"):
+        train(config, progress=False, callback=At(0, lose))
+    assert read_facts(tmp_path / "lost" / LAST)["timesteps"] == 2 * 512
+    monkeypatch.undo()
+    found = train(config, progress=False)
+    whole = train(dataclasses.replace(config, run_dir=str(tmp_path / "whole")), progress=False)
+    assert found["weights_digest"] == whole["weights_digest"] and found["resumed_at"] == [2 * 512]
 
 
 def test_a_mistake_is_no_fault_of_the_worker(cluster, undisturbed):

@@ -61,10 +61,10 @@ def uninterrupted(ray, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "point", "nth"), [
-    ("ppo", "workers", 5),
+    ("ppo", "workers", 5), ("asynchronous", "workers", 4),
     *(pytest.param(*case, marks=pytest.mark.proof) for case in (
         ("asynchronous", "gradient", 15), ("dagger", "workers", 4),
-        ("ppo", "gradient", 13), ("ppo", "renamed", 3), ("asynchronous", "workers", 4), ("asynchronous", "half", 3),
+        ("ppo", "gradient", 13), ("ppo", "renamed", 3), ("asynchronous", "half", 3),
         ("both", "workers", 3), ("both", "workers", 7), ("both", "gradient", 45), ("sumo", "gradient", 9),
     )),
 ])  # fmt: skip
