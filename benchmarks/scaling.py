@@ -3,7 +3,8 @@
     python benchmarks/scaling.py [--rounds 9] [--json FILE] [--workers 1 2] [--simulated 1 2 4 8 16]
 
 All sides drive with networks of one size and noise of one spread. `collection`: one collector in this process,
-Stable-Baselines3's own collection in this process, and workers, in turns; a round measures each once, ratios are within
+Stable-Baselines3's own collection in this process, collectors in plain processes that hand nothing over (what cores and
+memory of this machine give, without Ray), and workers, in turns; a round measures each once, ratios are within
 a round, figures are medians over rounds. `learner`: what one process adds to it by judging fragments and by updates of
 PPO, with two workers. `simulated`: workers that sleep as long as a fragment took and bring one of its size, so that
 more of them than cores show what the learner's end and transport cost. `projected` is computed from these;
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import pickle
 import statistics
@@ -74,7 +76,8 @@ class Here:
         self.worlds, self.steps, self.weights = DrivenWorlds(Player(worlds, **arguments(engine))), steps, network()
         count = self.worlds.player.num_worlds
         self.worlds.go_to(Episodes.begun(np.arange(count, dtype=np.uint64), np.ones(count, np.int64)))
-        self.run()
+        for _ in range(2):
+            self.run()
 
     def run(self) -> dict[str, float]:
         """Of one fragment."""
@@ -83,6 +86,45 @@ class Here:
 
     def close(self) -> None:
         self.worlds.player.close()
+
+
+def _collect(connection: Any, engine: str, worlds: int, steps: int) -> None:
+    """A collector in a plain process: one fragment for each word it is given."""
+    here = Here(engine, worlds, steps)
+    connection.send(None)
+    while connection.recv():
+        here.run()
+        connection.send(None)
+
+
+class Plain:
+    """Collectors in plain processes."""
+
+    def __init__(self, engine: str, count: int, worlds: int, steps: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.size, self.ends = worlds * steps, []
+        self.processes = []
+        for _ in range(count):
+            own, other = context.Pipe()
+            self.processes.append(context.Process(target=_collect, args=(other, engine, worlds, steps), daemon=True))
+            self.processes[-1].start()
+            self.ends.append(own)
+        for end in self.ends:
+            end.recv()
+
+    def run(self) -> dict[str, float]:
+        """Of one fragment each, at once."""
+        began = time.perf_counter()
+        for end in self.ends:
+            end.send(True)
+        for end in self.ends:
+            end.recv()
+        return {"steps_per_s": len(self.ends) * self.size / (time.perf_counter() - began)}
+
+    def close(self) -> None:
+        for end, process in zip(self.ends, self.processes, strict=True):
+            end.send(False)
+            process.join()
 
 
 class Far:
@@ -191,7 +233,10 @@ def collection(engine: str, counts: list[int], rounds: int) -> list[dict[str, An
         ("one collector in this process", 0): lambda: Here(engine, worlds, steps),
         ("Stable-Baselines3 in this process", 0): lambda: Sb3(engine, worlds, steps),
     }
-    far = {("workers", count): Far(engine, count, worlds, steps) for count in counts}
+    far: dict[tuple[str, int], Far | Plain] = {}
+    for count in counts:
+        far["plain processes", count] = Plain(engine, count, worlds, steps)
+        far["workers", count] = Far(engine, count, worlds, steps)
     found: dict[tuple[str, int], list[dict[str, float]]] = {side: [] for side in (*here, *far)}
     for _ in range(rounds):
         for side, make in here.items():  # one at a time, for SUMO is one world a process
@@ -213,7 +258,7 @@ def collection(engine: str, counts: list[int], rounds: int) -> list[dict[str, An
                 one["steps_per_s"] / other for one, other in zip(measured, reference, strict=True)
             ), 2),
         }  # fmt: skip
-        if count:
+        if side == "workers":
             row |= {
                 "busy_steps_per_s": round(statistics.median(one["busy_steps_per_s"] for one in measured)),
                 "transport_share": round(statistics.median(one["transport_share"] for one in measured), 3),
