@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import shutil
 import subprocess
-import sys
 import weakref
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,18 @@ from roadsense.errors import TrafficError
 from roadsense.traffic.base import TrafficState
 from roadsense.traffic.sumo import SUMO_OPTIONS, SumoTraffic
 
+log = logging.getLogger(__name__)
+
 _owner: tuple[int, weakref.ref[SumoTraffic]] | None = None
 _EMPTY_NET = Path(__file__).parent / "empty.net.xml"
 
 
 def _libsumo() -> Any:
-    """libsumo, which prints a warning where pyarrow is installed; stdout is for results."""
-    with contextlib.redirect_stdout(sys.stderr):
+    """libsumo, which prints a warning where it finds another pyarrow than its own: Ray brings one, and both go well."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
         import libsumo
+    if said.getvalue():
+        log.debug("libsumo: %s", " ".join(said.getvalue().split()))
     return libsumo
 
 
