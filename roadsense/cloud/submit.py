@@ -56,6 +56,11 @@ class SubmitConfig(FollowConfig, JobConfig):
     def __post_init__(self) -> None:
         JobConfig.__post_init__(self)
         FollowConfig.__post_init__(self)
+        if self.max_usd is not None and (self.max_workers is None or self.worker_usd_per_hour is None):
+            raise UsageError(
+                "--max-usd holds for the workers of the cluster too; give --max-workers and --worker-usd-per-hour, both"
+                " 0 where it has none."
+            )
 
 
 def _is_loopback(host: str) -> bool:
