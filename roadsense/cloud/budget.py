@@ -15,8 +15,8 @@ class Budget:
     """Caps on hours and money.
 
     Raises:
-        UsageError: a cap or a price is no positive number, workers have no price or a price no workers, or the worst case
-            costs more than the cap.
+        UsageError: a cap or a price is no positive number, workers have no price or a price no workers, or the
+            worst case costs more than the cap.
     """
 
     max_hours: float = 4.0

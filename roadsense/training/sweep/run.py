@@ -128,8 +128,8 @@ class _Record:
 def sweep(config: SweepConfig, base: TrainConfig, *, progress: bool = True) -> Swept:
     """Trains every point of a grid with every seed, and compares the points with the base.
 
-    World i of a training is seeded ``seed + i``, so seeds lie as far apart as the training with most worlds needs for no
-    two of a sweep to share one.
+    World i of a training is seeded ``seed + i``, so seeds lie as far apart as the training with most worlds needs
+    for no two of a sweep to share one.
 
     A trial is the training that ``roadsense train`` would be, in a run folder of its own. One that is finished is not
     repeated, one that was stopped goes on, and one that failed is tried again; other trials go on all the same.
