@@ -15,7 +15,8 @@ class Budget:
     """Caps on hours and money.
 
     Raises:
-        UsageError: a cap or a price is no positive number, or the worst case costs more than the cap.
+        UsageError: a cap or a price is no positive number, workers have no price or a price no workers, or the
+            worst case costs more than the cap.
     """
 
     max_hours: float = 4.0
@@ -24,10 +25,10 @@ class Budget:
     """What it may cost, all its attempts together [USD]; needs --usd-per-hour."""
     usd_per_hour: float | None = None
     """Price of the machine that the job runs on, or of the cluster's head [USD/h]."""
-    worker_usd_per_hour: float = 0.0
-    """Highest price of one worker [USD/h]."""
-    max_workers: int = 0
-    """Workers that the cluster may have: `max_workers` of its file."""
+    worker_usd_per_hour: float | None = None
+    """Highest price of one worker [USD/h]; none: there are no workers."""
+    max_workers: int | None = None
+    """Workers that the cluster may have: `max_workers` of its file; none: there are no workers."""
     reserve_s: float = 300.0
     """Kept back from the caps, for the last checkpoint and the upload [s]."""
 
@@ -38,8 +39,18 @@ class Budget:
                 raise UsageError(f"{_flag(name)} is {value}; give a number above 0.")
         for name in ("worker_usd_per_hour", "max_workers", "reserve_s"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
+            if value is not None and not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"{_flag(name)} is {value}; give a number from 0 on.")
+        if self.max_workers and not self.worker_usd_per_hour:
+            raise UsageError(
+                f"--max-workers {self.max_workers} would count as free; give the highest price of one by"
+                " --worker-usd-per-hour."
+            )
+        if self.worker_usd_per_hour and not self.max_workers:
+            raise UsageError(
+                f"--worker-usd-per-hour {self.worker_usd_per_hour:g} is the price of no worker; give --max-workers, or"
+                " leave it out."
+            )
         if self.max_hours * 3600 <= self.reserve_s:
             raise UsageError(
                 f"--max-hours {self.max_hours:g} leaves nothing once {self.reserve_s:g} s are kept back for the upload;"
@@ -58,7 +69,7 @@ class Budget:
     @property
     def worst_usd_per_hour(self) -> float:
         """What an hour costs with every worker there is room for [USD/h]; 0 where no price is given."""
-        return (self.usd_per_hour or 0.0) + self.max_workers * self.worker_usd_per_hour
+        return (self.usd_per_hour or 0.0) + (self.max_workers or 0) * (self.worker_usd_per_hour or 0.0)
 
     @property
     def worst_usd(self) -> float:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roadsense.errors import RoadsenseError
-from roadsense.runs import RunFolder
+from roadsense.runs import RunFolder, read_record
 from roadsense.storage import upload
 
 RUNS, DATASETS = "runs", "datasets"
+_RESULTS = ("training.json", "sweep.json")
+"""Of a run that is never packaged, what says whether it is finished."""
 
 
 def value_of(flag: str, command: Sequence[str], default: str) -> str:
@@ -41,6 +43,10 @@ class Places:
             datasets_dir=Path(value_of("--datasets-dir", command, "scenarios/datasets")),
             run_dir=Path(run_dir) if run_dir else None,
         )
+
+    def looked_in(self) -> list[Path]:
+        """The folders themselves."""
+        return [*([] if self.run_dir is None else [self.run_dir]), self.runs_dir, self.datasets_dir]
 
     def folders(self) -> dict[Path, str]:
         """Every run and dataset that is there → its kind; runs first, for a dataset can be made again."""
@@ -85,7 +91,8 @@ def keep(folders: dict[Path, str], store: str, attempt: str, say: Callable[[str]
     """Uploads folders, whatever state they are in.
 
     A finished run goes to ``runs/<name>`` below the store, a dataset to ``datasets/<name>``. What is not finished, or
-    would have to overwrite something there, goes to ``attempts/<attempt>/`` as it is.
+    would have to overwrite something there, goes to ``attempts/<attempt>/`` as it is. A training or sweep of its own
+    counts as finished where its result says so, though nothing has packaged it.
 
     Args:
         folders: folder → kind.
@@ -112,6 +119,17 @@ def keep(folders: dict[Path, str], store: str, attempt: str, say: Callable[[str]
 
 
 def _targets(folder: Path, kind: str, store: str, attempt: str) -> Iterator[tuple[str, bool]]:
-    if kind == DATASETS or RunFolder(folder).complete:
-        yield f"{store}/{kind}/{folder.name}", False
+    packaged = kind == DATASETS or RunFolder(folder).complete
+    if packaged or _has_finished(folder):
+        yield f"{store}/{kind}/{folder.name}", not packaged
     yield f"{store}/attempts/{attempt}/{kind}/{folder.name}", True
+
+
+def _has_finished(folder: Path) -> bool:
+    """Whether it is a training or sweep of its own that is finished; in a pipeline's run that is one stage of many."""
+    if RunFolder(folder).status is not None:
+        return False
+    try:
+        return any(read_record(folder / name).get("finished") is True for name in _RESULTS)
+    except RoadsenseError:  # damaged
+        return False

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
+import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +22,8 @@ _POLL_S = 0.5
 _END_WAIT_S = 30.0
 _AGENT_WAIT_S = 60.0
 """How long a cluster that has just come up may take until it can start jobs [s]."""
+_OVERRIDING = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+"""In the environment, what Ray's client takes for the address whatever it is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,11 @@ class SubmitConfig(FollowConfig, JobConfig):
     def __post_init__(self) -> None:
         JobConfig.__post_init__(self)
         FollowConfig.__post_init__(self)
+        if self.max_usd is not None and (self.max_workers is None or self.worker_usd_per_hour is None):
+            raise UsageError(
+                "--max-usd holds for the workers of the cluster too; give --max-workers and --worker-usd-per-hour, both"
+                " 0 where it has none."
+            )
 
 
 def _is_loopback(host: str) -> bool:
@@ -71,6 +80,17 @@ def entrypoint(command: Sequence[str], config: JobConfig) -> str:
     return shlex.join([*words, "--", *command])
 
 
+@contextlib.contextmanager
+def _address_counts() -> Iterator[None]:
+    """Hides what would lead Ray's client elsewhere than to ``--address``, which alone was checked and is shown."""
+    hidden = {name: os.environ.pop(name) for name in _OVERRIDING if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+@_address_counts()
 def submit(command: Sequence[str], config: SubmitConfig) -> int:
     """Submits a verb, follows its log on stdout, and returns its exit code; see :func:`follow`."""
     client = _client(config.address)
@@ -95,6 +115,7 @@ def _submitted(client: Any, **job: Any) -> str:
             time.sleep(_POLL_S)
 
 
+@_address_counts()
 def follow(job_id: str, config: FollowConfig) -> int:
     """Follows a job's log on stdout until it ends.
 

@@ -127,6 +127,9 @@ class Supervisor:
     def _keep(self, folders: dict[Path, str], code: int, reason: str | None) -> list[str]:
         if self.config.store is None or self._ledger is None:
             return []
+        if not folders:
+            looked = ", ".join(map(str, self.places.looked_in()))
+            _say(f"nothing was kept, for nothing changed in {looked}; a folder that only a file names is not looked in")
         failed = keep(folders, self.config.store, self.attempt, _say)
         try:
             self._ledger.end(self.attempt, self.meter.hours - self._earlier_hours, code, reason)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from roadsense.traffic.engines import choose_engine
 from roadsense.training.config import TrainConfig
 from roadsense.training.folder import INPUTS
 
+_FOLDERS = ("dataset_dir", "eval_dir", "init_from")
+_RADIOS = ("radio", "emulator_params", "further_radios")
+"""Each a file or the name of a profile, or several of them."""
 _VALIDATED_TOGETHER = 32
 """Worlds of a validation where they cost no processes; the episodes are the same in any number of them."""
 
@@ -56,6 +61,27 @@ def play_arguments(config: TrainConfig, split: str) -> dict[str, Any]:
         "engine": choose_engine(config.engine, scenarios), "max_peers": room_for(scenarios, config.max_peers),
         "messages_per_peer": config.messages_per_peer,
     }  # fmt: skip
+
+
+def anywhere(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The same arguments for a process that works in another folder.
+
+    Args:
+        arguments: of :func:`play_arguments`, or the fields of a configuration; paths in them become absolute.
+    """
+    found = dict(arguments)
+    for key in {*_FOLDERS} & found.keys():
+        found[key] = found[key] and os.path.abspath(found[key])
+    for key in {*_RADIOS} & found.keys():
+        radio = found[key]
+        found[key] = (
+            _file_or_name(radio) if isinstance(radio, str) else radio and type(radio)(map(_file_or_name, radio))
+        )
+    return found
+
+
+def _file_or_name(radio: str) -> str:
+    return os.path.abspath(radio) if os.path.isfile(radio) else radio
 
 
 def training_player(config: TrainConfig) -> Player:

@@ -22,15 +22,22 @@ _STORE_BYTES = 512 * 2**20
 _PROBE = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
 
 
-def check_address(address: str) -> None:
+def check_address(address: str, *words: str) -> None:
     """Refuses what cannot be an address.
 
+    Args:
+        address: ``auto`` or ``host:port``.
+        words: that may stand for it too.
+
     Raises:
-        UsageError: it is neither ``auto`` nor ``host:port``.
+        UsageError: it is none of these.
     """
     host, _, port = address.rpartition(":")
-    if address != "auto" and not (host and port.isdigit() and "/" not in host):
-        raise UsageError(f"ray_address is {address!r}; it must be auto or host:port, as `ray start --head` prints it.")
+    known = (*words, "auto")
+    if address not in known and not (host and port.isdigit() and "/" not in host):
+        raise UsageError(
+            f"ray_address is {address!r}; it must be {', '.join(known)} or host:port, as `ray start --head` prints it."
+        )
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ lost with a worker, and rewards are normalised here, step by step over all world
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from roadsense.espnow.profiles import read_params
 from roadsense.randomness import episode_seed
 from roadsense.training.config import TrainConfig
 from roadsense.training.episodes import Episodes
-from roadsense.training.experience import play_arguments
+from roadsense.training.experience import anywhere, play_arguments
 from roadsense.training.fragments import Ends, Fragment, Lesson, Weights
 from roadsense.training.ray_workers import RayWorkers, WorkersConfig
 from roadsense.training.reward_scale import RewardScale
@@ -169,16 +168,6 @@ def joined_observations(parts: Sequence[Observation], axis: int) -> Observation:
     return Observation._make(np.concatenate(arrays, axis=axis) for arrays in zip(*parts, strict=True))
 
 
-def _anywhere(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The same arguments for a process with another working folder."""
-    dataset_dir, radios = arguments["dataset_dir"], arguments["radio"]
-    return {
-        **arguments,
-        "dataset_dir": dataset_dir and str(Path(dataset_dir).resolve()),
-        "radio": [str(Path(radio).resolve()) if Path(radio).is_file() else radio for radio in radios],
-    }
-
-
 def open_remote(config: TrainConfig, dataset_digest: str | None, scale: RewardScale | None) -> RemoteVecEnv:
     """Workers with the worlds that a training learns in.
 
@@ -191,7 +180,7 @@ def open_remote(config: TrainConfig, dataset_digest: str | None, scale: RewardSc
         RoadsenseError: Ray is not installed or not reached, or no worker came up.
         InputMismatchError: a worker has other code, scenarios or radio parameters.
     """
-    arguments = _anywhere(play_arguments(config, "train"))
+    arguments = anywhere(play_arguments(config, "train"))
     asked = WorkersConfig(
         count=config.workers, address=config.ray_address, job_limit_s=config.fragment_limit_s,
         start_limit_s=config.worker_start_limit_s,

@@ -8,7 +8,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
@@ -16,7 +15,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.tune.registry import register_env
 
 from roadsense.training.config import TrainConfig
-from roadsense.training.experience import play_arguments
+from roadsense.training.experience import anywhere, play_arguments
 from roadsense.training.rllib_learner import ConvoyLearner
 from roadsense.training.rllib_module import DeepSetsRLModule
 from roadsense.training.rllib_runners import ConvoyCallbacks, make_runner_worlds
@@ -46,7 +45,7 @@ def algorithm_config(config: TrainConfig, played: Sequence[int] | None = None, f
             for every continuation at that step.
     """
     register_env(ENV_NAME, make_runner_worlds)
-    worlds = {**_anywhere(play_arguments(config, "train")), "seed": config.seed,
+    worlds = {**anywhere(play_arguments(config, "train")), "seed": config.seed,
               "played": list(played or [0] * config.n_envs)}  # fmt: skip
     runners = config.n_env_runners
     model = {"phi_widths": config.phi_widths, "head_widths": config.head_widths, "critic_widths": config.critic_widths,
@@ -110,13 +109,3 @@ def _unsaid(notice: bytes) -> Iterator[None]:
             for line in told:
                 if notice not in line:
                     os.write(2, line)
-
-
-def _anywhere(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The same arguments with absolute paths: a runner may work in another folder."""
-    dataset_dir, radios = arguments["dataset_dir"], arguments["radio"]
-    return {
-        **arguments,
-        "dataset_dir": None if dataset_dir is None else os.path.abspath(dataset_dir),
-        "radio": [os.path.abspath(radio) if os.path.isfile(radio) else radio for radio in radios],
-    }

@@ -6,6 +6,7 @@ import pytest
 
 from roadsense.cli import main
 from roadsense.cloud.budget import Budget, Meter
+from roadsense.cloud.submit import SubmitConfig, entrypoint
 from roadsense.errors import UsageError
 
 
@@ -34,6 +35,13 @@ def test_a_worst_case_above_the_cap_is_refused_with_the_sum() -> None:
         ({"max_hours": 1, "max_usd": 1}, "--max-usd needs the price of the machine; give --usd-per-hour too"),
         ({"max_hours": 1, "max_workers": -1}, "--max-workers is -1; give a number from 0 on"),
         ({"max_hours": 1, "worker_usd_per_hour": float("nan")}, "--worker-usd-per-hour is nan"),
+        (
+            {"max_hours": 10, "max_usd": 3, "usd_per_hour": 0.12, "max_workers": 4},
+            "--max-workers 4 would count as free; give the highest price of one by --worker-usd-per-hour",
+        ),
+        ({"max_workers": 4, "worker_usd_per_hour": 0}, "--max-workers 4 would count as free"),
+        ({"worker_usd_per_hour": 0.25}, "--worker-usd-per-hour 0.25 is the price of no worker; give --max-workers"),
+        ({"worker_usd_per_hour": 0.25, "max_workers": 0}, "--worker-usd-per-hour 0.25 is the price of no worker"),
         ({"max_hours": 0.05}, "--max-hours 0.05 leaves nothing once 300 s are kept back for the upload; give more"),
     ],
 )
@@ -80,6 +88,21 @@ def test_money_stops_it_where_it_runs_out_first() -> None:
     assert meter.reached() is None
     clock.now_s += 1
     assert meter.reached() == "the cap of 1 USD is reached"
+
+
+def test_a_cap_on_money_over_a_cluster_needs_to_know_of_its_workers(capsys: pytest.CaptureFixture[str]) -> None:
+    caps = {"max_hours": 2.0, "max_usd": 3.0, "usd_per_hour": 0.12}
+    Budget(**caps)  # of one machine
+    for stated in ({}, {"max_workers": 0}, {"worker_usd_per_hour": 0.0}):
+        with pytest.raises(UsageError, match="give --max-workers and --worker-usd-per-hour, both 0 where it has none"):
+            SubmitConfig(**caps, **stated)
+    SubmitConfig(max_hours=2.0)
+    assert SubmitConfig(**caps, max_workers=4, worker_usd_per_hour=0.25).worst_usd == pytest.approx(2.24)
+    alone = SubmitConfig(**caps, max_workers=0, worker_usd_per_hour=0.0)
+    assert alone.worst_case() == "2 h × (0.12) USD/h = 0.24 USD"
+    assert "--max-workers 0" in entrypoint(["pipeline"], alone)
+    assert main(["job", "submit", "--max-usd", "3", "--usd-per-hour", "0.12", "pipeline"]) == 2
+    assert capsys.readouterr().err.startswith("roadsense: --max-usd holds for the workers of the cluster too;")
 
 
 def test_the_command_line_refuses_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:

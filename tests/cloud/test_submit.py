@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -232,6 +234,44 @@ def test_where_no_server_answers_it_is_one_sentence() -> None:
     pytest.importorskip("ray")
     with pytest.raises(RoadsenseError, match=r"http://127.0.0.1:1: no job server answers as it should"):
         submission.submit(["pipeline"], SubmitConfig(address="http://127.0.0.1:1"))
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[tuple[str, list[str]]]:
+    """Another job server: its address, and what it was asked."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *values: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("name", ["RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"])
+def test_the_environment_leads_no_job_to_another_machine(name: str, elsewhere, monkeypatch) -> None:
+    pytest.importorskip("ray")
+    other, asked = elsewhere
+    monkeypatch.setenv(name, other)
+    for ask in (
+        lambda: submission.submit(["pipeline"], SubmitConfig(address="http://127.0.0.1:1")),
+        lambda: submission.follow("any", FollowConfig(address="http://127.0.0.1:1")),
+    ):
+        with pytest.raises(RoadsenseError, match=r"http://127.0.0.1:1: no job server answers"):
+            ask()
+    assert asked == [] and os.environ[name] == other
 
 
 def test_without_ray_one_sentence_names_the_extra() -> None:

@@ -14,9 +14,11 @@ import pytest
 
 from roadsense.cli import VERBS, main
 from roadsense.cloud.ledger import Ledger
-from roadsense.cloud.results import Places, value_of
+from roadsense.cloud.results import RUNS, Places, keep, value_of
 from roadsense.cloud.supervisor import JobConfig, Supervisor
 from roadsense.errors import RoadsenseError, UsageError
+from roadsense.files import write_json
+from roadsense.runs import RunFolder
 from roadsense.storage import download
 
 from ..s3 import Server
@@ -94,6 +96,8 @@ def test_a_killed_verb_is_an_error_and_what_there_is_is_kept(s3: Server, tmp_pat
     ended, _, err = run(tmp_path, "die")
     assert ended == 1 and "die was killed by SIGKILL" in err
     assert attempts(s3) == set()  # nothing was touched
+    told = "nothing was kept, for nothing changed in runs, scenarios/datasets; a folder that only a file names is not"
+    assert told in err
 
 
 def test_the_cap_on_hours_stops_it_and_the_same_command_goes_on(s3: Server, tmp_path: Path) -> None:
@@ -215,6 +219,33 @@ def test_a_store_that_does_not_answer_is_found_before_the_start(s3: Server, tmp_
 def test_without_a_store_results_stay_here(tmp_path: Path) -> None:
     assert run(tmp_path, "pipeline", store=None)[:2] == (0, "step 1\n")
     assert (tmp_path / "runs" / "s7" / "STATUS").is_file()
+
+
+@pytest.mark.parametrize("name", ["training.json", "sweep.json"])
+def test_a_training_or_sweep_of_its_own_is_kept_by_its_name_once_it_is_finished(s3, tmp_path: Path, name: str) -> None:
+    said: list[str] = []
+
+    def kept(run: Path, attempt: str) -> set[str]:
+        before = {*s3.stored()}
+        assert keep({run: RUNS}, STORE, attempt, said.append) == []
+        return {key.removeprefix("convoys/") for key in {*s3.stored()} - before}
+
+    run = tmp_path / "mine"
+    write_json(run / name, {"finished": False})
+    assert kept(run, "a") == {f"attempts/a/runs/mine/{name}", "attempts/a/runs/mine/.listing.sha256"}
+    write_json(run / name, {"finished": True})
+    assert kept(run, "b") == {f"runs/mine/{name}", "runs/mine/.listing.sha256"}
+    download(f"{STORE}/runs/mine", tmp_path / "back")
+    assert json.loads((tmp_path / "back" / name).read_text()) == {"finished": True}
+    write_json(run / name, {"finished": True, "of": "another one of that name"})
+    assert kept(run, "c") == {f"attempts/c/runs/mine/{name}", "attempts/c/runs/mine/.listing.sha256"}
+    stage = tmp_path / "stage"
+    write_json(stage / name, {"finished": True})
+    RunFolder(stage).set_status("running export")
+    assert all(key.startswith("attempts/d/") for key in kept(stage, "d"))
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / name).write_text("{")
+    assert all(key.startswith("attempts/e/") for key in kept(tmp_path / "damaged", "e"))
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import boto3
 import pytest
+import yaml
 from botocore.exceptions import ClientError
 
 from roadsense.cli import VERBS, main
+from roadsense.options import parse
 from roadsense.storage import download, upload
+from roadsense.training.config import TrainConfig, read_train_config
 
 from ..s3 import Server
 from ..stored import make_run
@@ -38,7 +41,7 @@ def flags_of(part: list[str], capsys: pytest.CaptureFixture[str]) -> set[str]:
 
 
 def test_its_commands_are_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(commands()) == 6
+    assert len(commands()) == 7
     for verb, part, *rest in commands():
         command = (
             next((place for place, word in enumerate(rest) if word in VERBS), len(rest)) if verb == "job" else None
@@ -50,14 +53,24 @@ def test_its_commands_are_those_there_are(capsys: pytest.CaptureFixture[str]) ->
 def test_the_job_it_shows_is_within_the_cap_it_states() -> None:
     from roadsense.cloud.budget import Budget
 
-    (shown,) = [words for words in commands() if words[:2] == ["job", "submit"]]
-    value = dict(itertools.pairwise(shown))
-    budget = Budget(
-        max_hours=float(value["--max-hours"]), max_usd=float(value["--max-usd"]),
-        usd_per_hour=float(value["--usd-per-hour"]), worker_usd_per_hour=float(value["--worker-usd-per-hour"]),
-        max_workers=int(value["--max-workers"]),
-    )  # fmt: skip
-    assert f"= {budget.worst_usd:.2f} USD" in PAGE
+    for shown in [words for words in commands() if words[:2] == ["job", "submit"]]:
+        value = dict(itertools.pairwise(shown))
+        budget = Budget(
+            max_hours=float(value["--max-hours"]), max_usd=float(value["--max-usd"]),
+            usd_per_hour=float(value["--usd-per-hour"]), worker_usd_per_hour=float(value["--worker-usd-per-hour"]),
+            max_workers=int(value["--max-workers"]),
+        )  # fmt: skip
+        assert f"= {budget.worst_usd:.2f} USD" in PAGE
+
+
+def test_the_training_it_spreads_fits_the_clusters_workers_and_what_they_fetch_is_its_dataset() -> None:
+    (shown,) = [words for words in commands() if "train" in words]
+    config = parse(TrainConfig, "train", shown[shown.index("train") + 3 :], default=read_train_config("ppo"))
+    cluster = yaml.safe_load((REPO / "cluster" / "aws.yaml").read_text(encoding="utf-8"))
+    worker = cluster["available_node_types"]["worker"]
+    assert config.ray_address == "auto" and config.workers == worker["max_workers"] * worker["resources"]["CPU"]
+    (fetched,) = [yaml.safe_load(block)["setup_commands"] for block in blocks("yaml")]
+    assert cluster["setup_commands"] == [] and shlex.split(fetched[0])[-1] == config.dataset_dir
 
 
 def test_files_it_names_are_there() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roadsense.errors import UsageError
+from roadsense.training.ray_connection import check_address
 
 OWN_RAY, WITHOUT_RAY = "local", "none"
 """Addresses of a Ray of the sweep's own, and of no Ray at all."""
@@ -16,7 +17,8 @@ class SweepConfig:
     """How a training is swept."""
 
     seeds: int = 5
-    """Trainings of each point, with the seeds from --seed on."""
+    """Trainings of each point: with --seed, and from there on in steps of the largest --n-envs, so that no two share a
+    world."""
     grid: str | None = None
     """What is varied: a shipped grid by name, or a YAML file; none: the configuration alone."""
     run_dir: Path = Path("runs/sweep")
@@ -34,7 +36,4 @@ class SweepConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}; it must be at least 1.")
-        host, _, port = self.ray_address.rpartition(":")
-        named = self.ray_address in (OWN_RAY, WITHOUT_RAY, "auto")
-        if not named and not (host and port.isdigit() and "/" not in host):
-            raise UsageError(f"ray_address is {self.ray_address!r}; it must be local, none, auto or host:port.")
+        check_address(self.ray_address, OWN_RAY, WITHOUT_RAY)

@@ -25,8 +25,10 @@ from roadsense.training.sweep.summary import figures_of, same_weights, summarise
 from roadsense.training.sweep.trial import Outcome, Trial, run_trial, trial_of
 
 RECORD, TABLE, PLOT = "sweep.json", "table.md", "sweep.png"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _JUDGED_BY = ("eval_dataset_digest", "eval_radio_digest")
+_SHAPES = {"config": dict, "judged_by": dict, "seeds": list, "seed_stride": int, "points": list}
+"""Of what is read of an earlier record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class Swept:
 class _Record:
     """``sweep.json``, written anew whenever a trial has ended."""
 
-    def __init__(self, folder: Path, points: Sequence[Point], trials: Sequence[Trial]) -> None:
+    def __init__(self, folder: Path, points: Sequence[Point], trials: Sequence[Trial], seed_stride: int) -> None:
         self.path, self.trials = folder / RECORD, trials
         document = trials[0].config.document()  # of the base, with its paths as they are anywhere
         config = {key: value for key, value in document.items() if key not in ("run_dir", "seed")}
@@ -56,6 +58,7 @@ class _Record:
             "finished": False,
             "config": config,
             "seeds": sorted({trial.config.seed for trial in trials}),
+            "seed_stride": seed_stride,
             "points": self.points,
             "judged_by": {key: trials[0].inputs[key] for key in _JUDGED_BY},
             "made_with": made_with(),
@@ -66,16 +69,19 @@ class _Record:
         """Does nothing for a new sweep, or one that this one continues: with the same seeds and points, or more.
 
         Raises:
-            InputMismatchError: the folder holds another sweep.
+            InputMismatchError: the folder holds another sweep, or a file of that name which records none.
         """
-        before, now = read_record(self.path), self.document
-        if not before:
+        if not self.path.exists():
             return
-        if before.get("schema_version") != SCHEMA_VERSION:
+        before, now = read_record(self.path), self.document
+        version = before.get("schema_version")
+        if isinstance(version, int) and version != SCHEMA_VERSION:
             raise InputMismatchError(f"{self.path}: is of another version; name another --run-dir or remove it.")
+        if version is None or not all(isinstance(before.get(key), shape) for key, shape in _SHAPES.items()):
+            raise InputMismatchError(f"{self.path}: is no record of a sweep; name another --run-dir or remove it.")
         other = sorted(key for key in {*before["config"], *now["config"]}
                        if before["config"].get(key) != now["config"].get(key))  # fmt: skip
-        other += [key for key in ("judged_by",) if before[key] != now[key]]
+        other += [key for key in ("judged_by", "seed_stride") if before[key] != now[key]]
         other += [key for key in ("seeds", "points") if any(one not in now[key] for one in before[key])]
         if other:
             told = f"holds a sweep with another {', '.join(other)}"
@@ -122,6 +128,9 @@ class _Record:
 def sweep(config: SweepConfig, base: TrainConfig, *, progress: bool = True) -> Swept:
     """Trains every point of a grid with every seed, and compares the points with the base.
 
+    World i of a training is seeded ``seed + i``, so seeds lie as far apart as the training with most worlds needs
+    for no two of a sweep to share one.
+
     A trial is the training that ``roadsense train`` would be, in a run folder of its own. One that is finished is not
     repeated, one that was stopped goes on, and one that failed is tried again; other trials go on all the same.
 
@@ -142,15 +151,16 @@ def sweep(config: SweepConfig, base: TrainConfig, *, progress: bool = True) -> S
     folder = config.run_dir
     points = only_base(base) if config.grid is None else read_grid(config.grid, base)
     inputs = _inputs(points)
-    seeds = range(base.seed, base.seed + config.seeds)
+    stride = max(point.config.n_envs for point in points)
+    seeds = range(base.seed, base.seed + config.seeds * stride, stride)
     trials = [trial_of(point, seed, folder, inputs[point.name]) for point in points for seed in seeds]
     over_ray = _over_ray(config, trials)
     refuse_unwritable(folder / RECORD)
-    record = _Record(folder, points, trials)
-    record.refuse_other()
-    finished = {trial.name for trial in trials if trial.result() is not None}
+    record = _Record(folder, points, trials, stride)
     folder.mkdir(parents=True, exist_ok=True)
     with RunFolder(folder).locked("--run-dir"):
+        record.refuse_other()
+        finished = {trial.name for trial in trials if trial.result() is not None}
         for trial in trials:
             if trial.name in finished:
                 record.note(trial, Outcome("finished"))

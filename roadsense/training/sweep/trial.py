@@ -17,7 +17,7 @@ from roadsense.files import write_bytes, write_text
 from roadsense.runs import RunFolder
 from roadsense.training.checkpoints import LAST
 from roadsense.training.config import TrainConfig
-from roadsense.training.experience import refuse_other_inputs
+from roadsense.training.experience import anywhere, refuse_other_inputs
 from roadsense.training.folder import RESULT_NAME, earlier_state
 from roadsense.training.sweep.grid import Point
 
@@ -76,27 +76,9 @@ def trial_of(point: Point, seed: int, folder: Path, inputs: Mapping[str, str | N
 
     Its paths are absolute, so that it is the same training in a process that works in another folder.
     """
-    config = point.config
-    radio = config.emulator_params
-    found = dataclasses.replace(
-        config,
-        seed=seed,
-        run_dir=os.path.abspath(folder / f"{point.name}-seed{seed}"),
-        dataset_dir=_absolute(config.dataset_dir),
-        eval_dir=_absolute(config.eval_dir),
-        init_from=_absolute(config.init_from),
-        emulator_params=None if radio is None else _file_or_name(radio),
-        further_radios=tuple(map(_file_or_name, config.further_radios)),
-    )
-    return Trial(point=point, config=found, inputs=inputs)
-
-
-def _absolute(path: str | None) -> str | None:
-    return None if path is None else os.path.abspath(path)
-
-
-def _file_or_name(radio: str) -> str:
-    return os.path.abspath(radio) if os.path.isfile(radio) else radio
+    own = {"seed": seed, "run_dir": os.path.abspath(folder / f"{point.name}-seed{seed}")}
+    config = dataclasses.replace(point.config, **{**anywhere(vars(point.config)), **own})
+    return Trial(point=point, config=config, inputs=inputs)
 
 
 def run_trial(config: TrainConfig, *, progress: bool) -> Outcome:

@@ -17,6 +17,7 @@ from roadsense.policies.runtime import Policy
 from roadsense.training import sb3
 from roadsense.training.checkpoints import LAST, read_facts
 from roadsense.training.experience import input_digests
+from roadsense.training.sweep import run
 from roadsense.training.sweep.grid import read_grid
 from roadsense.training.sweep.options import SweepConfig
 from roadsense.training.sweep.run import sweep
@@ -44,9 +45,9 @@ def two_by_two(tmp_path_factory):
 def test_each_trial_is_the_training_that_train_would_be(two_by_two, tmp_path):
     folder, _, swept = two_by_two
     known = {(one["point"], one["seed"]): one for one in swept.document["trials"]}
-    assert [*known] == [(point, seed) for point in ("base", "learning_rate-0.001") for seed in (0, 1)]
-    alone = trained(tmp_path / "alone", seed=1, learning_rate=1e-3)
-    one = known["learning_rate-0.001", 1]
+    assert [*known] == [(point, seed) for point in ("base", "learning_rate-0.001") for seed in (0, 2)]
+    alone = trained(tmp_path / "alone", seed=2, learning_rate=1e-3)
+    one = known["learning_rate-0.001", 2]
     assert one["weights_digest"] == alone["weights_digest"]
     assert one["figures"]["average_reward"] == alone["best"]["average_reward"]
     assert one["figures"]["collision_share"] == alone["best"]["collisions"] / 2
@@ -62,7 +63,8 @@ def test_its_folder_holds_what_it_owes(two_by_two):
     assert record(folder) == swept.document and swept.document["finished"] and not swept.failed
     assert (folder / "table.md").read_text() == swept.table + "\n"
     assert (folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
-    assert swept.document["schema_version"] == 1 and swept.document["seeds"] == [0, 1]
+    assert swept.document["schema_version"] == 2
+    assert swept.document["seeds"] == [0, 2] and swept.document["seed_stride"] == TINY.n_envs == 2
     assert swept.document["config"]["learning_rate"] == 3e-3 and "seed" not in swept.document["config"]
     assert swept.document["points"][1] == {"name": "learning_rate-0.001", "overrides": {"learning_rate": 0.001}}
     assert swept.document["made_with"]["versions"]["torch"] and swept.document["judged_by"]["eval_radio_digest"]
@@ -82,8 +84,8 @@ def test_what_is_finished_is_not_repeated_and_more_seeds_may_be_asked_for(two_by
 
     monkeypatch.setattr(sb3, "train", counted)
     assert swept_into(folder, seeds=2, grid=grid).table == swept.table and begun == []
-    assert swept_into(folder, seeds=3, grid=grid).document["summary"][0]["seeds"] == [0, 1, 2]
-    assert begun == [str(folder / f"{point}-seed2") for point in ("base", "learning_rate-0.001")]
+    assert swept_into(folder, seeds=3, grid=grid).document["summary"][0]["seeds"] == [0, 2, 4]
+    assert begun == [str(folder / f"{point}-seed4") for point in ("base", "learning_rate-0.001")]
     assert {path: path.stat().st_mtime_ns for path in before} == before
     kept = (folder / "sweep.json").read_bytes()
     for told, base, options in (
@@ -94,6 +96,53 @@ def test_what_is_finished_is_not_repeated_and_more_seeds_may_be_asked_for(two_by
         with pytest.raises(InputMismatchError, match=rf"holds a sweep with {told}"):
             swept_into(folder, base, **options)
     assert (folder / "sweep.json").read_bytes() == kept
+
+
+def test_no_two_seeds_share_a_world_whatever_number_of_them_a_point_has(tmp_path):
+    grid = write_grid(tmp_path, "n_envs: [2, 4]\nn_steps: [64]\n")
+    swept = swept_into(tmp_path / "swept", seeds=2, grid=grid, base=dataclasses.replace(TINY, seed=7))
+    assert swept.document["finished"] and swept.document["seeds"] == [7, 11] and swept.document["seed_stride"] == 4
+    worlds = {}
+    for path in (tmp_path / "swept").glob("*/training.json"):
+        config = json.loads(path.read_text())["config"]
+        assert path.parent.name.endswith(f"-seed{config['seed']}")
+        point = path.parent.name.rpartition("-seed")[0]
+        worlds.setdefault(point, []).extend(config["seed"] + i for i in range(config["n_envs"]))
+    assert len(worlds) == 3 and all(len(found) == len({*found}) for found in worlds.values())
+    wider = write_grid(tmp_path / "wider", "n_envs: [2, 4, 8]\nn_steps: [64]\n")
+    with pytest.raises(InputMismatchError, match="holds a sweep with another seed_stride, seeds;"):
+        swept_into(tmp_path / "swept", seeds=4, grid=wider, base=dataclasses.replace(TINY, seed=7))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{}", "is no record of a sweep"),
+        ('{"schema_version": 2}', "is no record of a sweep"),
+        (
+            '{"schema_version": 2, "config": [], "judged_by": {}, "seeds": [], "seed_stride": 2, "points": []}',
+            "is no rec",
+        ),
+        ('{"schema_version": 1}', "is of another version"),
+    ],
+)
+def test_what_is_no_record_of_a_sweep_is_one_sentence(text, told, tmp_path, capsys):
+    (tmp_path / "sweep.json").write_text(text)
+    assert main(["sweep", "--run-dir", str(tmp_path), "--ray-address", "none", *flags()]) == 4
+    err = capsys.readouterr().err
+    assert told in err and err.count("\n") == 1 and (tmp_path / "sweep.json").read_text() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
+
+
+def test_an_earlier_record_is_read_under_the_lock(tmp_path, monkeypatch):
+    held, refuse = [], run._Record.refuse_other
+
+    def noted(record):
+        held.append((record.path.parent / ".lock").exists())
+        refuse(record)
+
+    monkeypatch.setattr(run._Record, "refuse_other", noted)
+    assert swept_into(tmp_path, seeds=1).document["finished"] and held == [True]
 
 
 def test_a_failed_trial_is_told_of_and_the_others_go_on(tmp_path, capsys):
@@ -128,7 +177,7 @@ def test_a_sweep_that_was_stopped_or_killed_goes_on(number, tmp_path):
     longer = dataclasses.replace(TINY, total_timesteps=2560)
     command = ["sweep", "--seeds", "2", "--run-dir", str(tmp_path / "swept"), "--ray-address", "none", *flags(longer)]
     process = subprocess.Popen([sys.executable, "-m", "roadsense", *command], stderr=subprocess.PIPE, text=True)
-    second = tmp_path / "swept" / "base-seed1"
+    second = tmp_path / "swept" / "base-seed2"
     until = time.monotonic() + 120.0
     while not ((second / LAST).is_file() and read_facts(second / LAST)["timesteps"] > 0):
         assert process.poll() is None and time.monotonic() < until
@@ -146,7 +195,7 @@ def test_a_sweep_that_was_stopped_or_killed_goes_on(number, tmp_path):
     assert swept.document["finished"] and [one["status"] for one in swept.document["trials"]] == ["finished"] * 2
     assert (tmp_path / "swept" / "base-seed0" / "training.json").read_bytes() == first
     assert len(result(second)["resumed_at"]) == 1 and result(second)["resumed_at"][0] > 0
-    alone = trained(tmp_path / "alone", total_timesteps=2560, seed=1)
+    alone = trained(tmp_path / "alone", total_timesteps=2560, seed=2)
     assert result(second)["weights_digest"] == alone["weights_digest"]
 
 
@@ -186,10 +235,13 @@ def test_a_grid_that_cannot_be_starts_nothing(text, code, told, tmp_path, capsys
     [
         (["--seeds", "0"], "seeds is 0; it must be at least 1"),
         (["--at-once", "0"], "at_once is 0; it must be at least 1"),
-        (["--ray-address", "here"], "ray_address is 'here'; it must be local, none, auto or host:port"),
+        (
+            ["--ray-address", "here"],
+            "ray_address is 'here'; it must be local, none, auto or host:port, as `ray start --head` prints it",
+        ),
         (["--grids", "ppo"], "sweep has no option '--grids'"),
         (["--resume", "runs/x"], "sweep has no option '--resume'"),
-        (["--seed", str(2**32 - 10)], "seed is 4294967288; it must be"),
+        (["--seed", str(2**32 - 10)], "seed is 4294967294; it must be"),
         (["--dataset-dir", "/nowhere"], "/nowhere"),
     ],
 )
