@@ -19,17 +19,17 @@ from roadsense.convoy.observation import layout_hash
 from roadsense.convoy.player import Player
 from roadsense.errors import StoppedError, UsageError
 from roadsense.files import cannot_write, write_bytes
-from roadsense.policies.signature import Signature
+from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME, Signature
 from roadsense.progress import progress_bar
 from roadsense.runs import made_with
-from roadsense.training.checkpoints import BEST, LAST, read_arrays, read_facts
+from roadsense.training.checkpoints import BEST, LAST, keep_best, read_arrays, read_facts, sweep
 from roadsense.training.config import TrainConfig
 from roadsense.training.experience import input_digests, refuse_other_inputs, validation_player
-from roadsense.training.folder import MODEL_NAME, earlier_state, write_policy, write_result
+from roadsense.training.folder import MODEL_NAME, RESULT_NAME, earlier_state, write_policy, write_result
 from roadsense.training.log import LOG_NAME, TENSORBOARD_DIR, UpdateLog, open_logger
 from roadsense.training.model import DivergedError
 from roadsense.training.ray_connection import running_ray
-from roadsense.training.rllib_checkpoint import read_actor, restore_algorithm, save_algorithm
+from roadsense.training.rllib_checkpoint import pack_algorithm, read_actor, restore_algorithm
 from roadsense.training.rllib_config import build_algorithm
 from roadsense.training.rllib_figures import Ended, ended_episodes, figures_of, steps_of
 from roadsense.training.rllib_learner import ConvoyLearner, learner_of, module_of
@@ -98,10 +98,14 @@ class _Training:
             "best": None if self.best is None else list(self.best),
         }
 
-    def save(self, name: str) -> None:
-        """Writes a checkpoint of what there is after a whole update."""
-        arrays = {"log": self.updates.array()}
-        save_algorithm(self.run_dir / name, self.algorithm, self.facts(), arrays, actor_tensors(self.module))
+    def packed(self) -> bytes:
+        """A checkpoint of what there is after a whole update."""
+        return pack_algorithm(self.algorithm, self.facts(), {"log": self.updates.array()}, actor_tensors(self.module))
+
+    def save_last(self) -> None:
+        """Writes it, with the log's row of that update."""
+        self.logger.dump(self.timesteps)
+        write_bytes(self.run_dir / LAST, self.packed())
 
     def resume(self) -> None:
         """Takes the last checkpoint over."""
@@ -109,7 +113,11 @@ class _Training:
         restore_algorithm(self.run_dir / LAST, self.algorithm)
         self.timesteps = int(facts["timesteps"])
         self.validations = list(facts["validations"])
-        self.best = None if facts["best"] is None else Validation(*facts["best"])
+        if (self.run_dir / BEST).is_file():  # what is left at last; it may be younger than the last checkpoint
+            judged = read_facts(self.run_dir / BEST)
+            known = {one["timesteps"] for one in self.validations}
+            self.validations += [one for one in judged["validations"] if one["timesteps"] not in known]
+            self.best = Validation(*judged["best"])
         self.resumed_at = [*facts["resumed_at"], self.timesteps]
         self.made_with = [*facts["made_with"], {**self.made_with[0], "from_step": self.timesteps}]
 
@@ -124,15 +132,23 @@ class _Training:
         self.logger.record("val/collisions", found.collisions)
         self.logger.record("val/false_brakes_per_calm_km", found.false_brakes_per_calm_km)
         self.logger.record("val/average_reward", -found.minus_average_reward)
-        if found.better_than(self.best):
-            self.best = found
-            self.save(BEST)
+        before = self.best
+        self.best = found if found.better_than(before) else before
+        try:
+            content = self.packed()
+            if self.best is not before:
+                write_bytes(self.run_dir / BEST, content)
+        except BaseException:
+            self.best = before
+            raise
+        judged = [(one["timesteps"], Validation.of(one).merit) for one in self.validations]
+        keep_best(self.run_dir, content, judged, self.config.keep_best)
 
     def learn(self, progress: bool, after_update: AfterUpdate | None) -> None:
         """Trains to the end."""
         config = self.config
         if self.timesteps == 0:
-            self.save(LAST)
+            write_bytes(self.run_dir / LAST, self.packed())
         with progress_bar(
             config.total_timesteps, "step", visible=progress, initial=self.timesteps, desc="train", unit_scale=True
         ) as bar:
@@ -140,43 +156,35 @@ class _Training:
                 before = self.timesteps
                 self._update()
                 bar.update(self.timesteps - before)
-                for period, action in ((config.eval_every, self.validate), (config.checkpoint_every, self._save_last)):
+                for period, action in ((config.eval_every, self.validate), (config.checkpoint_every, self.save_last)):
                     if self.timesteps // period > before // period:
                         action()
                 self.logger.dump(self.timesteps)
                 if after_update is not None:
                     after_update(self.algorithm)
         self.validate()
-        self.logger.dump(self.timesteps)
-        self._save_last()
-
-    def _save_last(self) -> None:
-        self.save(LAST)
+        self.save_last()
 
     def _update(self) -> None:
-        """One rollout and what is learnt from it."""
-        noise_std = float(np.exp(float(self.module.log_std)))
-        found = self._train()
-        before, self.timesteps = self.timesteps, steps_of(found)
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.module.parameters()):
-            raise self._diverged()
-        self.ended.extend(ended_episodes(found))
-        figures = figures_of(found, self.ended, self.timesteps - before)
-        for name, value in {**figures, "rollout/noise_std": noise_std,
-                            "rollout/reward_scale": self.learner.spread.std}.items():  # fmt: skip
-            self.logger.record(name, value)
-
-    def _train(self) -> dict[str, Any]:
-        try:
-            self.updating = True
-            with undisturbed():
+        """One rollout and what is learnt from it; Ctrl-C finds the step, the weights and the figures of one update."""
+        self.updating = True
+        with undisturbed():
+            noise_std = float(np.exp(float(self.module.log_std)))
+            try:
                 found: dict[str, Any] = self.algorithm.train()
-                self.updating = False
-        except ValueError as error:  # torch's distributions refuse NaN before an update is through
-            if "invalid values" not in str(error):
-                raise
-            raise self._diverged() from None
-        return found
+            except ValueError as error:  # torch's distributions refuse NaN before an update is through
+                if "invalid values" not in str(error):
+                    raise
+                raise self._diverged() from None
+            before, self.timesteps = self.timesteps, steps_of(found)
+            if not all(bool(torch.isfinite(parameter).all()) for parameter in self.module.parameters()):
+                raise self._diverged()
+            self.ended.extend(ended_episodes(found))
+            figures = figures_of(found, self.ended, self.timesteps - before)
+            for name, value in {**figures, "rollout/noise_std": noise_std,
+                                "rollout/reward_scale": self.learner.spread.std}.items():  # fmt: skip
+                self.logger.record(name, value)
+            self.updating = False
 
     def _diverged(self) -> DivergedError:
         return DivergedError(
@@ -187,7 +195,7 @@ class _Training:
     def stop(self) -> StoppedError:
         """Leaves what is there in the run folder; an update that was begun is done again."""
         if not self.updating:
-            self.save(LAST)
+            self.save_last()
         write_policy(self.run_dir, read_actor(self.run_dir / LAST), self.config)
         steps = read_facts(self.run_dir / LAST)["timesteps"]
         return StoppedError(
@@ -240,6 +248,7 @@ def train(config: TrainConfig, *, progress: bool = True, after_update: AfterUpda
         return earlier
     if earlier is None and (run_dir / LOG_NAME).is_file():  # of a training that was killed before its first checkpoint
         shutil.rmtree(run_dir / TENSORBOARD_DIR, ignore_errors=True)
+    sweep(run_dir, (MODEL_NAME, RESULT_NAME, LOG_NAME, SIGNATURE_NAME, WEIGHTS_NAME))
     torch.set_num_threads(config.torch_threads)
     played, steps = [0] * config.n_envs, 0
     if earlier is not None:
