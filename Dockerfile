@@ -79,8 +79,9 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends --fix-broken \
     && apt-get install -y --no-install-recommends openssh-client rsync \
     && rm -rf /var/lib/apt/lists/*
-# The system's certificates count here too.
-RUN PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
+# The system's certificates count here too. The launcher's commands run in login shells, for which Debian sets PATH anew.
+RUN echo 'PATH=/opt/venv/bin:$PATH' > /etc/profile.d/roadsense.sh \
+    && PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
     pip install --no-cache-dir --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[cloud,ray]'
 USER roadsense
 

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PLAY = """
 import gymnasium as gym, roadsense, roadsense.jit
 {before}
@@ -30,6 +32,7 @@ def test_compiling_is_said_once_and_kept(tmp_path):
     assert play(tmp_path) == []
 
 
+@pytest.mark.proof
 def test_without_a_folder_to_write_it_still_runs(tmp_path):
     told = play(tmp_path, before="roadsense.jit._writable = lambda folder: False")
     assert told == ["compiling kernels, about half a minute and every time: no folder can be written to keep them."]

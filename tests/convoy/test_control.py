@@ -92,7 +92,7 @@ def test_hold_until_onset_steers_every_peer_at_its_stated_speed():
 
 
 @pytest.mark.usefixtures("require_sumo")
-@pytest.mark.parametrize("engine", ["sumo", "native"])
+@pytest.mark.parametrize("engine", [pytest.param("sumo", marks=pytest.mark.proof), "native"])
 def test_a_wave_swings_the_first_car_and_nobody_else_is_steered(engine):
     env = gym.make("Convoy-v0", scenario=str(scenarios_dir() / "base" / "straight"), engine=engine).unwrapped
     changes = {"hazard.share": 0.0, "ordinary.brakings": (0, 0), "wave.amplitude_mps": 1.5, "wave.frequency_hz": 0.25}
