@@ -284,7 +284,9 @@ def test_going_on_from_a_checkpoint_unpickles_no_code(trained, tmp_path):
         assert not any("class_and_ctor_args" in name for name in parts)
         pickled = [name for name in parts if name.endswith(".pkl")]
         assert len(pickled) >= 3
-        for name in pickled:
+        disguised = [name.replace("/", "/./") + "/." for name in pickled]  # which is unpacked under the same name
+        packed = [name.replace(".pkl", ".msgpack") for name in pickled]
+        for name in (*pickled, *disguised, *packed):
             spoilt = tmp_path / "spoilt.zip"
             with zipfile.ZipFile(spoilt, "w") as archive:
                 for part, content in {**parts, name: pickle.dumps({"a": Trap(sprung)})}.items():
