@@ -17,7 +17,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from roadsense.errors import RoadsenseError
-from roadsense.files import write_bytes
 from roadsense.policies.signature import WEIGHTS_NAME
 from roadsense.training.checkpoints import add_facts, damaged
 
@@ -32,21 +31,17 @@ _PLAIN = {
 """All that the state of an algorithm is made of, beside what pickle needs no import for."""
 
 
-def save_algorithm(
-    path: Path, algorithm: Algorithm, facts: dict[str, Any], arrays: Mapping[str, NDArray[Any]],
+def pack_algorithm(
+    algorithm: Algorithm, facts: dict[str, Any], arrays: Mapping[str, NDArray[Any]],
     tensors: Mapping[str, NDArray[np.float32]],
-) -> None:  # fmt: skip
-    """Writes an algorithm's state, the facts of the training and the actor in one piece, beside and renamed.
+) -> bytes:  # fmt: skip
+    """A checkpoint as it is written: an algorithm's state, the facts of the training and the actor.
 
     Args:
-        path: of the file.
         algorithm: RLlib's.
         facts: as JSON.
         arrays: further ones, by name.
         tensors: of the actor: whoever wants the policy alone needs no RLlib.
-
-    Raises:
-        RoadsenseError: it cannot be written; an older checkpoint is left as it was.
     """
     content = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -57,7 +52,7 @@ def save_algorithm(
             # how to make the classes anew is pickled code; this library makes them from the facts
             if file.is_file() and file.name != Algorithm.CLASS_AND_CTOR_ARGS_FILE_NAME:
                 archive.write(file, _RLLIB + file.relative_to(folder).as_posix())
-    write_bytes(path, content.getvalue())
+    return content.getvalue()
 
 
 def read_actor(path: Path) -> dict[str, NDArray[np.float32]]:
