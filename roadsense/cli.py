@@ -168,8 +168,8 @@ def _train(arguments: list[str]) -> None:
     preset, rest = _taken("--config", arguments, "standard")
     about = (
         "Trains a policy. --config PRESET|FILE.yaml (quick, standard) is read first, every flag below goes over it. "
-        "--resume RUN instead of all of them goes on with a training that was "
-        "stopped or killed; but for rllib-ppo, to the same weights."
+        "--resume RUN instead of all of them goes on with a training that was stopped or killed, to the same weights "
+        "(with rllib-ppo: to weights that are the same for every continuation)."
     )
     config = parse(TrainConfig, "train", rest, default=read_train_config(preset), description=about)
     _learn(config)

@@ -81,11 +81,9 @@ def refuse_not_finite(model: Any) -> None:
     Raises:
         DivergedError: a weight is not finite.
     """
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.policy.parameters()):
-        said = f"training diverged at step {model.num_timesteps}: a weight is not a finite number"
-        remedy = "lower learning_rate or max_grad_norm"
+    if not is_finite(model.policy):
         if model.dump_dir is None or not model.rollout_buffer.full:
-            raise DivergedError(f"{said}; {remedy}.")
+            raise diverged(model.num_timesteps)
         path = model.dump_dir / DUMP_NAME
         buffer = model.rollout_buffer
         arrays = dict(buffer.observations) | {
@@ -94,7 +92,25 @@ def refuse_not_finite(model: Any) -> None:
         dump = io.BytesIO()
         np.savez_compressed(dump, **arrays, seeds=np.array(model.env.get_attr("seeds")[0], np.uint64))
         write_bytes(path, dump.getvalue())
-        raise DivergedError(f"{said}; the last rollout lies in {path}; {remedy}.")
+        raise diverged(model.num_timesteps, f"the last rollout lies in {path}; ")
+
+
+def is_finite(module: torch.nn.Module) -> bool:
+    """Whether all that it learns are numbers."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters())
+
+
+def diverged(timesteps: int, left: str = "") -> DivergedError:
+    """The error for weights that are no numbers any more.
+
+    Args:
+        timesteps: done so far.
+        left: what there is to look at.
+    """
+    return DivergedError(
+        f"training diverged at step {timesteps}: a weight is not a finite number; {left}lower learning_rate or "
+        "max_grad_norm."
+    )
 
 
 class _WatchedPPO(_Watched, PPO):

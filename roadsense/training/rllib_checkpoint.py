@@ -35,7 +35,7 @@ def pack_algorithm(
     algorithm: Algorithm, facts: dict[str, Any], arrays: Mapping[str, NDArray[Any]],
     tensors: Mapping[str, NDArray[np.float32]],
 ) -> bytes:  # fmt: skip
-    """An algorithm's state, the facts of the training and the actor as the content of one file.
+    """A checkpoint as it is written: an algorithm's state, the facts of the training and the actor.
 
     Args:
         algorithm: RLlib's.
@@ -71,17 +71,20 @@ def read_actor(path: Path) -> dict[str, NDArray[np.float32]]:
 def restore_algorithm(path: Path, algorithm: Algorithm) -> None:
     """Puts a checkpoint's weights, optimiser and figures into an algorithm of the same configuration.
 
-    RLlib reads its state with pickle, which can run code. So every such file is looked through first, and one that asks
-    for anything but numbers, arrays and containers is refused: nothing of it has been run then.
+    RLlib reads its state with pickle, which can run code. So every file that came out of the checkpoint, whatever the
+    checkpoint called it, is looked through first; one that is neither JSON nor a pickle of numbers, arrays and
+    containers is refused, and nothing of it has been run then.
 
     Raises:
         RoadsenseError: it cannot be read, or holds other things than a state.
     """
     try:
         with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
-            archive.extractall(folder, [name for name in archive.namelist() if name.startswith(_RLLIB)])
-            for file in Path(folder).rglob("*.pkl"):  # as they lie there: one name can be written in many ways
-                _refuse_code(path, file.read_bytes())
+            members = [name for name in archive.namelist() if name.startswith(_RLLIB)]
+            archive.extractall(folder, members)
+            for file in Path(folder).rglob("*"):
+                if file.is_file() and file.suffix != ".json":
+                    _refuse_code(path, file.read_bytes())
             algorithm.restore_from_path(str(Path(folder) / _RLLIB))
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, EOFError, RuntimeError) as error:
         told = " ".join(str(error).split())

@@ -19,15 +19,16 @@ from roadsense.convoy.observation import layout_hash
 from roadsense.convoy.player import Player
 from roadsense.errors import StoppedError, UsageError
 from roadsense.files import cannot_write, write_bytes
-from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME, Signature
+from roadsense.policies.signature import SIGNATURE_NAME, WEIGHTS_NAME
 from roadsense.progress import progress_bar
 from roadsense.runs import made_with
-from roadsense.training.checkpoints import BEST, LAST, keep_best, read_arrays, read_facts, sweep
+from roadsense.training.checkpoints import BEST, LAST, read_arrays, read_facts, sweep
 from roadsense.training.config import TrainConfig
 from roadsense.training.experience import input_digests, refuse_other_inputs, validation_player
 from roadsense.training.folder import MODEL_NAME, RESULT_NAME, earlier_state, write_policy, write_result
+from roadsense.training.judged import Judged
 from roadsense.training.log import LOG_NAME, TENSORBOARD_DIR, UpdateLog, open_logger
-from roadsense.training.model import DivergedError
+from roadsense.training.model import diverged, is_finite
 from roadsense.training.ray_connection import running_ray
 from roadsense.training.rllib_checkpoint import pack_algorithm, read_actor, restore_algorithm
 from roadsense.training.rllib_config import build_algorithm
@@ -36,7 +37,6 @@ from roadsense.training.rllib_learner import ConvoyLearner, learner_of, module_o
 from roadsense.training.rllib_module import DeepSetsRLModule, actor_tensors
 from roadsense.training.rllib_runners import first_world
 from roadsense.training.undisturbed import undisturbed
-from roadsense.training.validation import Validation, validate
 
 _EPISODES = 100
 """Ended ones that figures of the log are means over, as in Stable-Baselines3."""
@@ -61,8 +61,7 @@ class _Training:
     """Episodes begun, by world; of a runner that died, as far as the last checkpoint knew."""
     timesteps: int = 0
     resumed_at: list[int] = field(default_factory=list)
-    validations: list[dict[str, Any]] = field(default_factory=list)
-    best: Validation | None = None
+    judged: Judged = field(default_factory=Judged)
     updating: bool = False
     """Whether an update is under way, after which nothing is whole until its end."""
     ended: deque[Ended] = field(default_factory=lambda: deque(maxlen=_EPISODES))
@@ -94,110 +93,90 @@ class _Training:
             "timesteps": self.timesteps,
             "reward_scale": self.learner.spread.state(),
             "resumed_at": self.resumed_at,
-            "validations": self.validations,
-            "best": None if self.best is None else list(self.best),
+            **self.judged.facts(),
         }
 
-    def packed(self) -> bytes:
+    def pack(self) -> bytes:
         """A checkpoint of what there is after a whole update."""
         return pack_algorithm(self.algorithm, self.facts(), {"log": self.updates.array()}, actor_tensors(self.module))
 
     def save_last(self) -> None:
-        """Writes it, with the log's row of that update."""
-        self.logger.dump(self.timesteps)
-        write_bytes(self.run_dir / LAST, self.packed())
+        write_bytes(self.run_dir / LAST, self.pack())
 
     def resume(self) -> None:
         """Takes the last checkpoint over."""
         facts = read_facts(self.run_dir / LAST)
         restore_algorithm(self.run_dir / LAST, self.algorithm)
         self.timesteps = int(facts["timesteps"])
-        self.validations = list(facts["validations"])
-        if (self.run_dir / BEST).is_file():  # what is left at last; it may be younger than the last checkpoint
-            judged = read_facts(self.run_dir / BEST)
-            known = {one["timesteps"] for one in self.validations}
-            self.validations += [one for one in judged["validations"] if one["timesteps"] not in known]
-            self.best = Validation(*judged["best"])
+        self.judged.restore(facts)
         self.resumed_at = [*facts["resumed_at"], self.timesteps]
         self.made_with = [*facts["made_with"], {**self.made_with[0], "from_step": self.timesteps}]
 
     def validate(self) -> None:
-        """Judges the deterministic policy and keeps it if it is the best so far."""
-        if self.validations and self.validations[-1]["timesteps"] == self.timesteps:
+        """Judges the deterministic policy and keeps it if it is among the best so far."""
+        if self.judged.last_step == self.timesteps:
             return
-        tensors, config = actor_tensors(self.module), self.config
-        signature = Signature.of(tensors, config.widths, config.control, config.messages_per_peer)
-        found = validate(self.val_player, config.eval_episodes, tensors, signature, self.timesteps)
-        self.validations.append(found.document())
-        self.logger.record("val/collisions", found.collisions)
-        self.logger.record("val/false_brakes_per_calm_km", found.false_brakes_per_calm_km)
-        self.logger.record("val/average_reward", -found.minus_average_reward)
-        before = self.best
-        self.best = found if found.better_than(before) else before
-        try:
-            content = self.packed()
-            if self.best is not before:
-                write_bytes(self.run_dir / BEST, content)
-        except BaseException:
-            self.best = before
-            raise
-        judged = [(one["timesteps"], Validation.of(one).merit) for one in self.validations]
-        keep_best(self.run_dir, content, judged, self.config.keep_best)
+        tensors = actor_tensors(self.module)
+        self.judged.judge(self.config, self.val_player, tensors, self.timesteps, self.logger, self.pack)
+        self.logger.dump(self.timesteps)
+
+    def _validate_in_time(self) -> None:
+        if self.timesteps // self.config.eval_every > self.judged.last_step // self.config.eval_every:
+            self.validate()
 
     def learn(self, progress: bool, after_update: AfterUpdate | None) -> None:
         """Trains to the end."""
         config = self.config
         if self.timesteps == 0:
-            write_bytes(self.run_dir / LAST, self.packed())
+            self.save_last()
         with progress_bar(
             config.total_timesteps, "step", visible=progress, initial=self.timesteps, desc="train", unit_scale=True
         ) as bar:
+            self._validate_in_time()  # of an update after which the training was stopped
             while self.timesteps < config.total_timesteps:
                 before = self.timesteps
                 self._update()
                 bar.update(self.timesteps - before)
-                for period, action in ((config.eval_every, self.validate), (config.checkpoint_every, self.save_last)):
-                    if self.timesteps // period > before // period:
-                        action()
-                self.logger.dump(self.timesteps)
+                self._validate_in_time()
+                if self.timesteps // config.checkpoint_every > before // config.checkpoint_every:
+                    self.save_last()
                 if after_update is not None:
                     after_update(self.algorithm)
         self.validate()
         self.save_last()
 
     def _update(self) -> None:
-        """One rollout and what is learnt from it; Ctrl-C finds the step, the weights and the figures of one update."""
+        """One rollout and what is learnt from it, with its line in the log: all of it or nothing counts."""
         self.updating = True
         with undisturbed():
             noise_std = float(np.exp(float(self.module.log_std)))
-            try:
-                found: dict[str, Any] = self.algorithm.train()
-            except ValueError as error:  # torch's distributions refuse NaN before an update is through
-                if "invalid values" not in str(error):
-                    raise
-                raise self._diverged() from None
+            found = self._train()
             before, self.timesteps = self.timesteps, steps_of(found)
-            if not all(bool(torch.isfinite(parameter).all()) for parameter in self.module.parameters()):
-                raise self._diverged()
+            if not is_finite(self.module):
+                raise diverged(self.timesteps)
             self.ended.extend(ended_episodes(found))
             figures = figures_of(found, self.ended, self.timesteps - before)
             for name, value in {**figures, "rollout/noise_std": noise_std,
                                 "rollout/reward_scale": self.learner.spread.std}.items():  # fmt: skip
                 self.logger.record(name, value)
+            self.logger.dump(self.timesteps)
             self.updating = False
 
-    def _diverged(self) -> DivergedError:
-        return DivergedError(
-            f"training diverged at step {self.timesteps}: a weight is not a finite number; "
-            "lower learning_rate or max_grad_norm."
-        )
+    def _train(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self.algorithm.train()
+        except ValueError as error:  # torch's distributions refuse NaN before an update is through
+            if "invalid values" not in str(error):
+                raise
+            raise diverged(self.timesteps) from None
+        return found
 
     def stop(self) -> StoppedError:
         """Leaves what is there in the run folder; an update that was begun is done again."""
         if not self.updating:
             self.save_last()
+        steps = _newest(self.run_dir)["timesteps"]
         write_policy(self.run_dir, read_actor(self.run_dir / LAST), self.config)
-        steps = read_facts(self.run_dir / LAST)["timesteps"]
         return StoppedError(
             f"{self.run_dir}: training stopped at step {steps} of {self.config.total_timesteps}; {LAST} holds it, and "
             "the same command continues."
@@ -210,8 +189,23 @@ class _Training:
             write_bytes(self.run_dir / MODEL_NAME, best.read_bytes())
         except OSError as error:
             raise cannot_write(self.run_dir / MODEL_NAME, error) from None
-        signature = write_policy(self.run_dir, read_actor(best), self.config)
-        return write_result(self.run_dir, self.facts(), self.best, signature, self.updates.rows, self.updates.seconds)
+        signature, log = write_policy(self.run_dir, read_actor(best), self.config), self.updates
+        return write_result(self.run_dir, self.facts(), self.judged.best, signature, log.rows, log.seconds)
+
+
+def _newest(run_dir: Path) -> dict[str, Any]:
+    """Facts of the last checkpoint, which the best one becomes where a kill came between the two.
+
+    Otherwise the training would go on without knowing of its best checkpoint, and end with figures of another one.
+    """
+    last, best = run_dir / LAST, run_dir / BEST
+    facts = read_facts(last)
+    if best.is_file():
+        of_best = read_facts(best)
+        if len(of_best["validations"]) > len(facts["validations"]):
+            write_bytes(last, best.read_bytes())
+            return of_best
+    return facts
 
 
 def _episodes_begun(runner: Any) -> tuple[int, list[int]]:
@@ -249,6 +243,10 @@ def train(config: TrainConfig, *, progress: bool = True, after_update: AfterUpda
     if earlier is None and (run_dir / LOG_NAME).is_file():  # of a training that was killed before its first checkpoint
         shutil.rmtree(run_dir / TENSORBOARD_DIR, ignore_errors=True)
     sweep(run_dir, (MODEL_NAME, RESULT_NAME, LOG_NAME, SIGNATURE_NAME, WEIGHTS_NAME))
+    if earlier is None:
+        (run_dir / BEST).unlink(missing_ok=True)  # of a training whose last checkpoint was removed
+    else:
+        earlier = _newest(run_dir)
     torch.set_num_threads(config.torch_threads)
     played, steps = [0] * config.n_envs, 0
     if earlier is not None:

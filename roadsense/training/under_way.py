@@ -10,19 +10,11 @@ from typing import Any
 from roadsense.convoy.observation import layout_hash
 from roadsense.convoy.player import Player
 from roadsense.files import cannot_write, write_bytes
-from roadsense.policies.signature import Signature
-from roadsense.training.checkpoints import (
-    BEST,
-    LAST,
-    keep_best,
-    pack_checkpoint,
-    read_arrays,
-    read_facts,
-    restore_model,
-)
+from roadsense.training.checkpoints import BEST, LAST, pack_checkpoint, read_arrays, read_facts, restore_model
 from roadsense.training.config import TrainConfig
 from roadsense.training.dagger import Imitation
 from roadsense.training.folder import MODEL_NAME, write_policy, write_result
+from roadsense.training.judged import Judged
 from roadsense.training.log import UpdateLog
 from roadsense.training.model import AnyPPO, actor_tensors
 from roadsense.training.remote import RemoteVecEnv
@@ -36,7 +28,6 @@ from roadsense.training.state import (
     restore_pending,
     restore_random,
 )
-from roadsense.training.validation import Validation, validate
 from roadsense.training.vec_env import ConvoyVecEnv
 
 
@@ -56,8 +47,7 @@ class Training:
     init_weights_digest: str | None = None
     """Of the actor it was begun with, where that was a given one."""
     resumed_at: list[int] = field(default_factory=list)
-    validations: list[dict[str, Any]] = field(default_factory=list)
-    best: Validation | None = None
+    judged: Judged = field(default_factory=Judged)
     boundary: bytes | None = None
     """The checkpoint of the last boundary between two rollouts of PPO: whoever stops inside of one goes on there."""
 
@@ -78,8 +68,7 @@ class Training:
             "timesteps": self.model.num_timesteps,
             "reward_scale": None if scale is None else scale.state(),
             "resumed_at": self.resumed_at,
-            "validations": self.validations,
-            "best": None if self.best is None else list(self.best),
+            **self.judged.facts(),
             "workers": self.env.collector.figures() if isinstance(self.env, RemoteVecEnv) else None,
         }
 
@@ -123,38 +112,25 @@ class Training:
 
     def validate(self) -> None:
         """Judges the deterministic policy and keeps it if it is the best so far."""
-        if self.validations and self.validations[-1]["timesteps"] == self.model.num_timesteps:
+        model, steps = self.model, self.model.num_timesteps
+        if self.judged.last_step == steps:
             return
         with self._policy_in_place():
-            self._validate(self.model.num_timesteps)
+            self.judged.judge(
+                self.config, self.val_player, actor_tensors(model), steps, model.logger,
+                lambda: pack_checkpoint(model, self.facts()),
+            )  # fmt: skip
 
     def _policy_in_place(self) -> contextlib.AbstractContextManager[None]:
         """The model's weights are the policy's meanwhile; of DAgger, the mean."""
         imitates = self.imitation is not None and self.env.scale is None
         return self.imitation.average.in_place() if self.imitation and imitates else contextlib.nullcontext()
 
-    def _validate(self, steps: int) -> None:
-        tensors = actor_tensors(self.model)
-        signature = Signature.of(tensors, self.config.widths, self.config.control, self.config.messages_per_peer)
-        found = validate(self.val_player, self.config.eval_episodes, tensors, signature, steps)
-        self.validations.append(found.document())
-        self.model.logger.record("val/collisions", found.collisions)
-        self.model.logger.record("val/false_brakes_per_calm_km", found.false_brakes_per_calm_km)
-        self.model.logger.record("val/average_reward", -found.minus_average_reward)
-        better = found.better_than(self.best)
-        self.best = found if better else self.best
-        content = pack_checkpoint(self.model, self.facts())
-        if better:
-            write_bytes(self.run_dir / BEST, content)
-        judged = [(one["timesteps"], Validation.of(one).merit) for one in self.validations]
-        keep_best(self.run_dir, content, judged, self.config.keep_best)
-
     def resume(self, facts: dict[str, Any], arrays: Arrays) -> None:
         """Takes the last checkpoint over, of which these are the facts and arrays."""
         restore_model(self.run_dir / LAST, self.model)
         self.model.num_timesteps = int(facts["timesteps"])
-        self.validations = list(facts["validations"])
-        self.best = None if facts["best"] is None else Validation(*facts["best"])
+        self.judged.restore(facts)
         self.resumed_at = [*facts["resumed_at"], self.model.num_timesteps]
         self.made_with = [*facts["made_with"], {**self.made_with[0], "from_step": self.model.num_timesteps}]
         self.init_weights_digest = facts["init_weights_digest"]
@@ -208,7 +184,7 @@ class Training:
         except OSError as error:
             raise cannot_write(self.run_dir / MODEL_NAME, error) from None
         signature = write_policy(self.run_dir, actor_tensors(self.model), self.config)
-        result = write_result(self.run_dir, facts, self.best, signature, self.updates.rows, self.updates.seconds)
+        result = write_result(self.run_dir, facts, self.judged.best, signature, self.updates.rows, self.updates.seconds)
         if self.imitation is not None:
             self.imitation.forget(all_rounds=True)
         return result

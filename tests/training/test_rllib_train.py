@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -20,16 +21,18 @@ import numpy as np
 import pytest
 import torch
 
+from roadsense.cli import main
 from roadsense.errors import InputMismatchError, RoadsenseError, StoppedError, UsageError
 from roadsense.export.onnx import export_onnx
 from roadsense.policies.runtime import Policy
 from roadsense.policies.signature import weights_digest
-from roadsense.training import sb3
+from roadsense.training import sb3, validation
 from roadsense.training.checkpoints import BEST, LAST, read_arrays, read_facts
 from roadsense.training.config import TrainConfig
 from roadsense.training.folder import write_policy
 from roadsense.training.model import DivergedError
 from roadsense.training.undisturbed import undisturbed
+from roadsense.training.validation import Validation
 
 from ..datasets.by_hand import dataset_of
 from ..policies.networks import random_observations
@@ -85,7 +88,7 @@ def rows_of(config):
         return list(csv.DictReader(file))
 
 
-def stop(algorithm):
+def stop(*of):
     raise KeyboardInterrupt
 
 
@@ -94,6 +97,8 @@ def test_the_folder_holds_what_it_owes(trained):
     for name in ("model.zip", "policy.safetensors", "signature.json", "training.json", "training.csv", LAST, BEST):
         assert folder(config, name).is_file(), name
     assert any(folder(config, "tensorboard").iterdir())
+    steps = {f"step-{one['timesteps']:010d}.zip" for one in result["validations"]}
+    assert {file.name for file in folder(config, LAST).parent.iterdir()} == {"last.zip", "best.zip", *steps}
     assert json.loads(folder(config, "training.json").read_text()) == result
     assert result["finished"] and result["timesteps"] >= 1024 and result["explained_variance"]["n"] == 4
     assert result["config"]["algorithm"] == "rllib-ppo" and seen == [1, 2, 3, 4]
@@ -275,8 +280,136 @@ def test_an_update_that_was_cut_in_two_is_done_again(trained, tmp_path, monkeypa
     assert train(config, progress=False)["weights_digest"] == whole["weights_digest"]
 
 
+def after_update_of(learner, nth, action):
+    """A method of the learner that does more at its nth update."""
+    original, passed = learner.after_gradient_based_update, itertools.count(1)
+
+    def updated(self, *, timesteps):
+        original(self, timesteps=timesteps)
+        if next(passed) == nth:
+            action(self)
+
+    return updated
+
+
+def press(learner):
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_inside_the_last_update_costs_nothing_of_it(trained, tmp_path, monkeypatch):
+    first, whole, _ = trained
+    config, seen = again(TINY, tmp_path, checkpoint_every=10**6), []
+    with monkeypatch.context() as patched:
+        patched.setattr(ConvoyLearner, "after_gradient_based_update", after_update_of(ConvoyLearner, 4, press))
+        with pytest.raises(StoppedError, match=f"stopped at step {whole['timesteps']} of 1024"):
+            train(config, progress=False)
+    facts = read_facts(folder(config, LAST))
+    assert facts["timesteps"] == whole["timesteps"] == pytest.approx(facts["reward_scale"]["count"], rel=1e-6)
+    last = read_actor(folder(first, LAST))
+    assert weights_digest(read_actor(folder(config, LAST))) == weights_digest(last)
+    assert read_arrays(folder(config, LAST))["log"]["timesteps"].tolist() == whole["curve"]["timesteps"]
+    result = train(config, progress=False, after_update=seen.append)
+    assert seen == [] and result["resumed_at"] == [whole["timesteps"]]
+    for name in ("timesteps", "validations", "best", "weights_digest"):
+        assert result[name] == whole[name], name
+    assert result["curve"]["approx_kl"] == whole["curve"]["approx_kl"]
+
+
+def test_a_validation_that_ctrl_c_broke_off_is_made_up_for(trained, tmp_path, monkeypatch):
+    _, whole, _ = trained
+    config = again(TINY, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(validation, "play", stop)
+        with pytest.raises(StoppedError, match=r"stopped at step 51\d of 1024"):
+            train(config, progress=False)
+    assert len(rows_of(config)) == 2 and not folder(config, BEST).exists()
+    result = train(config, progress=False)
+    assert len(result["validations"]) == 2 and result["validations"][0] == whole["validations"][0]
+
+
+class Killed(BaseException):
+    """Nothing gets done after it."""
+
+
+def killed_after(name, nth):
+    """``os.replace``, after whose nth file of that name nothing follows."""
+    replace, passed = os.replace, itertools.count(1)
+
+    def replaced(beside, path):
+        replace(beside, path)
+        if Path(path).name == name and next(passed) == nth:
+            raise Killed
+
+    return replaced
+
+
+@pytest.mark.parametrize(("name", "nth"), [("best.zip", 2), ("last.zip", 3)])
+def test_a_kill_beside_a_checkpoint_costs_no_line_and_the_figures_are_of_the_model(tmp_path, monkeypatch, name, nth):
+    config = again(TINY, tmp_path, eval_every=256, checkpoint_every=256, keep_best=1)
+    collisions = iter([5, 3, 9, 9, 9])
+    monkeypatch.setattr(
+        validation, "Validation", lambda **found: Validation(**{**found, "collisions": next(collisions)})
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed_after(name, nth))
+        with pytest.raises(Killed):
+            train(config, progress=False)
+    (folder(config, LAST).parent / ".last.zip.abc").write_bytes(b"cut off")
+    seen = []
+    result = train(config, progress=False, after_update=seen.append)
+    assert shipped(config) == result["best"] == result["validations"][1] and result["best"]["collisions"] == 3
+    assert len(seen) == 2 and len(result["validations"]) == len(rows_of(config)) == 4
+    kept = {"last.zip", "best.zip", f"step-{result['best']['timesteps']:010d}.zip"}
+    assert {file.name for file in folder(config, LAST).parent.iterdir()} == kept
+
+
+def shipped(config):
+    """What ``model.zip`` says of the validation that chose it."""
+    return Validation(*read_facts(folder(config, "model.zip"))["best"]).document()
+
+
+def test_the_best_of_a_training_whose_last_checkpoint_was_removed_is_not_taken_for_ones_own(tmp_path):
+    config, seen = again(TINY, tmp_path, total_timesteps=256), []
+    folder(config, BEST).parent.mkdir()
+    folder(config, BEST).write_bytes(b"of another training")
+    result = train(config, progress=False, after_update=lambda found: seen.append(folder(config, BEST).exists()))
+    assert seen == [False] and shipped(config) == result["best"]
+
+
+KILLED = """
+import os, signal, sys
+from roadsense.cli import main
+replace = os.replace
+def replaced(beside, path):
+    replace(beside, path)
+    if str(path).endswith("best.zip"):
+        os.kill(os.getpid(), signal.SIGKILL)
+os.replace = replaced
+main(sys.argv[1:])
+"""
+
+
+def test_the_command_is_killed_and_resumed_to_its_end(tmp_path):
+    config = again(TINY, tmp_path / "run", eval_every=256)
+    command = ["train", "--algorithm", "rllib-ppo", "--engine", "native", "--no-tensorboard", "--eval-every", "256"]
+    for flag in ("total_timesteps", "n_envs", "n_steps", "batch_size", "eval_episodes"):
+        command += ["--" + flag.replace("_", "-"), str(getattr(config, flag))]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *command, "--run-dir", config.run_dir], timeout=120, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not folder(config, "training.json").exists()
+    assert main(["train", "--resume", config.run_dir]) == 0
+    result = json.loads(folder(config, "training.json").read_text())
+    assert result["finished"] and 1024 <= result["timesteps"] < 1032 and 256 <= result["resumed_at"][0] < 260
+    assert len(rows_of(config)) == len(result["validations"]) == 4
+    assert shipped(config) == result["best"]
+    assert weights_digest(read_actor(folder(config, "model.zip"))) == result["weights_digest"]
+
+
 def test_ctrl_c_waits_for_the_end_of_what_is_whole_and_a_second_one_does_not():
-    def press(times, seen):
+    def pressed(times, seen):
         with undisturbed():
             seen.append("begun")
             for _ in range(times):
@@ -286,12 +419,12 @@ def test_ctrl_c_waits_for_the_end_of_what_is_whole_and_a_second_one_does_not():
     for times, reached in ((1, ["begun", "ended"]), (2, ["begun"])):
         seen, before = [], signal.getsignal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            press(times, seen)
+            pressed(times, seen)
         assert seen == reached and signal.getsignal(signal.SIGINT) is before
-    press(0, [])
+    pressed(0, [])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        press(2, [])
+        pressed(2, [])
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -329,6 +462,17 @@ def test_weights_that_are_no_numbers_stop_the_training(tmp_path):
     assert all(np.isfinite(value).all() for value in read_actor(tmp_path / LAST).values())
 
 
+def test_weights_that_are_no_numbers_are_not_kept_by_ctrl_c(tmp_path, monkeypatch):
+    def spoil(learner):
+        learner.module["default_policy"].actor.head[-1].bias.data.fill_(float("nan"))
+        press(learner)
+
+    monkeypatch.setattr(ConvoyLearner, "after_gradient_based_update", after_update_of(ConvoyLearner, 1, spoil))
+    with pytest.raises(DivergedError, match=r"diverged at step 25\d"):
+        train(again(TINY, tmp_path), progress=False)
+    assert all(np.isfinite(value).all() for value in read_actor(tmp_path / LAST).values())
+
+
 def test_going_on_from_a_checkpoint_unpickles_no_code(trained, tmp_path):
     config, _, _ = trained
     source, sprung = folder(config, LAST), tmp_path / "sprung"
@@ -339,7 +483,9 @@ def test_going_on_from_a_checkpoint_unpickles_no_code(trained, tmp_path):
         assert not any("class_and_ctor_args" in name for name in parts)
         pickled = [name for name in parts if name.endswith(".pkl")]
         assert len(pickled) >= 3
-        for name in pickled:
+        disguised = [name.replace("/", "/./") + "/." for name in pickled]  # which is unpacked under the same name
+        packed = [name.replace(".pkl", ".msgpack") for name in pickled]
+        for name in (*pickled, *disguised, *packed):
             spoilt = tmp_path / "spoilt.zip"
             with zipfile.ZipFile(spoilt, "w") as archive:
                 for part, content in {**parts, name: pickle.dumps({"a": Trap(sprung)})}.items():
