@@ -66,7 +66,7 @@ class PipelineConfig:
     run_id: str | None = None
     """Name of the run's folder; none: made of seed, preset and configuration."""
     preset: str = "standard"
-    """quick (under three minutes on two cores) or standard (under ten)."""
+    """quick (three to four minutes on two cores) or standard (a quarter of an hour)."""
     base_scenarios: tuple[str, ...] = BUILT_IN
     """Roads: names of shipped base scenarios, or directories of others; the last one is held out for evaluation."""
     emulator_params: str = DEFAULT_RADIO
